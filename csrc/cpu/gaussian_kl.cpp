@@ -1,0 +1,121 @@
+// KL divergence of diagonal Gaussians, forward and backward.
+#include <torch/csrc/stable/library.h>
+
+#include "reduce.h"
+
+namespace vae_ext {
+namespace {
+
+using MaybeTensor = std::optional<Tensor>;
+
+// mu, logvar [...]; prior_mu, prior_logvar broadcastable, absent together for N(0, I).
+EventPlan plan_of(const Tensor& mu, const Tensor& logvar, const MaybeTensor& prior_mu,
+                  const MaybeTensor& prior_logvar, int64_t event_dims, int64_t reduction) {
+  Shape shape = broadcast(shape_of(mu), shape_of(logvar));
+  shape = broadcast(broadcast(shape, prior_mu), prior_logvar);
+  return EventPlan(std::move(shape), event_dims, reduction);
+}
+
+template <class T>
+void forward(const EventPlan& plan, const Tensor& out, const Tensor& mu, const Tensor& logvar,
+             const MaybeTensor& prior_mu, const MaybeTensor& prior_logvar) {
+  const auto& k = kernels<T>();
+  const Input<T> m(mu, plan.shape), lv(logvar, plan.shape);
+  if (!prior_mu && !prior_logvar) {
+    reduce_terms<T>(plan, out, [&](int64_t start, int n, T* terms) {
+      alignas(64) T b[2][kTile];
+      k.kl_standard(n, terms, m.tile(start, n, b[0]), lv.tile(start, n, b[1]));
+    });
+    return;
+  }
+  const Input<T> pm(prior_mu, T(0), plan.shape), plv(prior_logvar, T(0), plan.shape);
+  reduce_terms<T>(plan, out, [&](int64_t start, int n, T* terms) {
+    alignas(64) T b[4][kTile];
+    k.kl_prior(n, terms, m.tile(start, n, b[0]), lv.tile(start, n, b[1]), pm.tile(start, n, b[2]),
+               plv.tile(start, n, b[3]));
+  });
+}
+
+Tensor gaussian_kl(const Tensor& mu, const Tensor& logvar, const MaybeTensor& prior_mu,
+                   const MaybeTensor& prior_logvar, int64_t event_dims, int64_t reduction) {
+  const EventPlan plan = plan_of(mu, logvar, prior_mu, prior_logvar, event_dims, reduction);
+  ScalarType dtype = promote(mu.scalar_type(), logvar.scalar_type());
+  dtype = promote(promote(dtype, prior_mu), prior_logvar);
+  Tensor out = plan.allocate(dtype, mu);
+  const auto run = dtype == ScalarType::Double ? forward<double> : forward<float>;
+  run(plan, out, mu, logvar, prior_mu, prior_logvar);
+  return out;
+}
+
+using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor>;
+
+template <class T>
+Gradients backward(const EventPlan& plan, const Tensor& grad, const Tensor& mu,
+                   const Tensor& logvar, const MaybeTensor& prior_mu,
+                   const MaybeTensor& prior_logvar, const std::vector<bool>& wanted) {
+  const auto& k = kernels<T>();
+  const Input<T> g = Input<T>::gradient(grad, plan);
+  const Input<T> m(mu, plan.shape), lv(logvar, plan.shape);
+  if (!prior_mu && !prior_logvar) {
+    const auto [dmu, dlogvar] = input_gradients<T>(
+        plan,
+        Gradient{mu, wanted[0],
+                 [&](int64_t start, int n, T* out) {
+                   alignas(64) T b[2][kTile];
+                   k.kl_standard_dmu(n, out, g.tile(start, n, b[0]), m.tile(start, n, b[1]));
+                 }},
+        Gradient{logvar, wanted[1], [&](int64_t start, int n, T* out) {
+                   alignas(64) T b[2][kTile];
+                   k.kl_standard_dlogvar(n, out, g.tile(start, n, b[0]), lv.tile(start, n, b[1]));
+                 }});
+    const Tensor none = empty({0}, mu.scalar_type(), mu);
+    return {dmu, dlogvar, none, none};
+  }
+  const Input<T> pm(prior_mu, T(0), plan.shape), plv(prior_logvar, T(0), plan.shape);
+  return input_gradients<T>(
+      plan,
+      Gradient{mu, wanted[0],
+               [&](int64_t start, int n, T* out) {
+                 alignas(64) T b[4][kTile];
+                 k.kl_prior_dmu(n, out, g.tile(start, n, b[0]), m.tile(start, n, b[1]),
+                                pm.tile(start, n, b[2]), plv.tile(start, n, b[3]));
+               }},
+      Gradient{logvar, wanted[1],
+               [&](int64_t start, int n, T* out) {
+                 alignas(64) T b[3][kTile];
+                 k.kl_prior_dlogvar(n, out, g.tile(start, n, b[0]), lv.tile(start, n, b[1]),
+                                    plv.tile(start, n, b[2]));
+               }},
+      Gradient{prior_mu ? *prior_mu : mu, wanted[2] && prior_mu,
+               [&](int64_t start, int n, T* out) {  // the mean's with the two exchanged
+                 alignas(64) T b[4][kTile];
+                 k.kl_prior_dmu(n, out, g.tile(start, n, b[0]), pm.tile(start, n, b[1]),
+                                m.tile(start, n, b[2]), plv.tile(start, n, b[3]));
+               }},
+      Gradient{prior_logvar ? *prior_logvar : mu, wanted[3] && prior_logvar,
+               [&](int64_t start, int n, T* out) {
+                 alignas(64) T b[5][kTile];
+                 k.kl_prior_dprior_logvar(n, out, g.tile(start, n, b[0]), m.tile(start, n, b[1]),
+                                          lv.tile(start, n, b[2]), pm.tile(start, n, b[3]),
+                                          plv.tile(start, n, b[4]));
+               }});
+}
+
+Gradients gaussian_kl_backward(const Tensor& grad, const Tensor& mu, const Tensor& logvar,
+                               const MaybeTensor& prior_mu, const MaybeTensor& prior_logvar,
+                               int64_t event_dims, int64_t reduction,
+                               const std::vector<bool>& wanted) {
+  const EventPlan plan = plan_of(mu, logvar, prior_mu, prior_logvar, event_dims, reduction);
+  ScalarType dtype = promote(mu.scalar_type(), logvar.scalar_type());
+  dtype = promote(promote(dtype, prior_mu), prior_logvar);
+  const auto run = dtype == ScalarType::Double ? backward<double> : backward<float>;
+  return run(plan, grad, mu, logvar, prior_mu, prior_logvar, wanted);
+}
+
+}  // namespace
+}  // namespace vae_ext
+
+STABLE_TORCH_LIBRARY_IMPL(vae_ext, CPU, m) {
+  m.impl("gaussian_kl", TORCH_BOX(&vae_ext::gaussian_kl));
+  m.impl("gaussian_kl_backward", TORCH_BOX(&vae_ext::gaussian_kl_backward));
+}

@@ -1,0 +1,94 @@
+// The tile kernels: loops over a few hundred unit-stride elements, compiled once per instruction
+// set. Strides, threads and reductions are the business of operand.h and reduce.h.
+#pragma once
+
+#include <stdint.h>
+
+namespace vae_ext {
+
+// Elements of a tile: the buffers of one op stay in the first-level cache.
+constexpr int kTile = 512;
+
+// Storage types that a tensor may have. Bool and uint8 are Bernoulli targets only.
+enum class Storage { kFloat, kDouble, kHalf, kBFloat16, kByte };
+
+// T is the arithmetic type: float for everything but double tensors.
+template <class T>
+struct Kernels {
+  // Strided conversion between a tensor's storage and T; strides in elements.
+  void (*load)(int n, Storage storage, const void* source, int64_t stride, T* out);
+  void (*store)(int n, Storage storage, const T* source, void* out, int64_t stride);
+
+  // Standard normals of elements start ... start + n - 1. The buffer holds n + 8; the noise
+  // begins at the returned pointer, since blocks of four are drawn whole.
+  const T* (*noise)(int n, uint64_t seed, uint64_t stream, uint64_t start, T* buffer);
+
+  // The words themselves.
+  void (*words)(int n, uint64_t seed, uint64_t stream, uint64_t start, int64_t* out);
+
+  // The sum in double, in an order that depends on n alone.
+  double (*sum)(int n, const T* x);
+  // out += x
+  void (*add)(int n, T* out, const T* x);
+
+  void (*reparameterize)(int n, T* out, const T* mu, const T* logvar, const T* eps);
+  void (*reparameterize_dlogvar)(int n, T* out, const T* g, const T* logvar, const T* eps);
+  // out += the same
+  void (*add_reparameterize_dlogvar)(int n, T* out, const T* g, const T* logvar, const T* eps);
+  void (*reparameterize_dnoise)(int n, T* out, const T* g, const T* logvar);
+
+  void (*kl_standard)(int n, T* out, const T* mu, const T* logvar);
+  void (*kl_standard_dmu)(int n, T* out, const T* g, const T* mu);
+  void (*kl_standard_dlogvar)(int n, T* out, const T* g, const T* logvar);
+
+  void (*reparameterize_with_kl_dmu)(int n, T* out, const T* grad_z, const T* grad_kl,
+                                     const T* mu);
+  void (*reparameterize_with_kl_dlogvar)(int n, T* out, const T* grad_z, const T* grad_kl,
+                                         const T* logvar, const T* eps);
+
+  void (*kl_prior)(int n, T* out, const T* mu, const T* logvar, const T* prior_mu,
+                   const T* prior_logvar);
+  void (*kl_prior_dmu)(int n, T* out, const T* g, const T* mu, const T* prior_mu,
+                       const T* prior_logvar);
+  void (*kl_prior_dlogvar)(int n, T* out, const T* g, const T* logvar, const T* prior_logvar);
+  void (*kl_prior_dprior_logvar)(int n, T* out, const T* g, const T* mu, const T* logvar,
+                                 const T* prior_mu, const T* prior_logvar);
+
+  void (*bernoulli)(int n, T* out, const T* logits, const T* target);
+  void (*bernoulli_dlogit)(int n, T* out, const T* g, const T* logits, const T* target);
+  void (*bernoulli_dtarget)(int n, T* out, const T* g, const T* logits);
+
+  void (*gaussian)(int n, T* out, const T* mean, const T* target, const T* logvar);
+  void (*gaussian_dmean)(int n, T* out, const T* g, const T* mean, const T* target,
+                         const T* logvar);
+  void (*gaussian_dlogvar)(int n, T* out, const T* g, const T* mean, const T* target,
+                           const T* logvar);
+};
+
+struct KernelSet {
+  const char* level;
+  Kernels<float> single;
+  Kernels<double> dbl;
+};
+
+// The sets compiled in, best first; `supported` says which the processor can run.
+int kernel_set_count();
+const KernelSet& kernel_set(int i);
+bool kernel_set_supported(int i);
+
+// The set in use: the best supported one, unless VAE_EXT_SIMD or set_simd_level named another.
+const KernelSet& active_kernels();
+void set_simd_level(const char* level);
+
+template <class T>
+const Kernels<T>& kernels();
+template <>
+inline const Kernels<float>& kernels<float>() {
+  return active_kernels().single;
+}
+template <>
+inline const Kernels<double>& kernels<double>() {
+  return active_kernels().dbl;
+}
+
+}  // namespace vae_ext

@@ -1,0 +1,205 @@
+// The bodies of the tile kernels. Included once per instruction set by kernels_<level>.cpp, which
+// names VAE_EXT_LEVEL and turns the instruction set on. No header with inline functions that other
+// translation units also compile may be included here (see portable.h).
+
+#include "../formulas.h"
+#include "../half.h"
+#include "../philox.h"
+#include "kernels.h"
+
+VAE_EXT_NAMESPACE_BEGIN
+
+namespace {
+
+// ---- Storage -----------------------------------------------------------------------------------
+
+template <class T, class S, class Convert>
+inline void convert(int n, const S* source, int64_t source_stride, T* out, int64_t out_stride,
+                    Convert to) {
+  if (source_stride == 1 && out_stride == 1) {
+    for (int i = 0; i < n; ++i) out[i] = to(source[i]);
+  } else {
+    for (int i = 0; i < n; ++i) out[i * out_stride] = to(source[i * source_stride]);
+  }
+}
+
+template <class T>
+void load(int n, Storage storage, const void* source, int64_t stride, T* out) {
+  switch (storage) {
+    case Storage::kFloat:
+      return convert(n, static_cast<const float*>(source), stride, out, 1,
+                     [](float x) { return static_cast<T>(x); });
+    case Storage::kDouble:
+      return convert(n, static_cast<const double*>(source), stride, out, 1,
+                     [](double x) { return static_cast<T>(x); });
+    case Storage::kHalf:
+      return convert(n, static_cast<const uint16_t*>(source), stride, out, 1,
+                     [](uint16_t x) { return static_cast<T>(float_of_half(x)); });
+    case Storage::kBFloat16:
+      return convert(n, static_cast<const uint16_t*>(source), stride, out, 1,
+                     [](uint16_t x) { return static_cast<T>(float_of_bfloat16(x)); });
+    case Storage::kByte:
+      return convert(n, static_cast<const uint8_t*>(source), stride, out, 1,
+                     [](uint8_t x) { return static_cast<T>(x); });
+  }
+}
+
+template <class T>
+void store(int n, Storage storage, const T* source, void* out, int64_t stride) {
+  switch (storage) {
+    case Storage::kFloat:
+      return convert(n, source, 1, static_cast<float*>(out), stride,
+                     [](T x) { return static_cast<float>(x); });
+    case Storage::kDouble:
+      return convert(n, source, 1, static_cast<double*>(out), stride,
+                     [](T x) { return static_cast<double>(x); });
+    case Storage::kHalf:
+      return convert(n, source, 1, static_cast<uint16_t*>(out), stride,
+                     [](T x) { return half_of_float(static_cast<float>(x)); });
+    case Storage::kBFloat16:
+      return convert(n, source, 1, static_cast<uint16_t*>(out), stride,
+                     [](T x) { return bfloat16_of_float(static_cast<float>(x)); });
+    case Storage::kByte:
+      return;  // never an output
+  }
+}
+
+// ---- Noise -------------------------------------------------------------------------------------
+
+// The blocks that elements start ... start + n - 1 lie in, word by word.
+struct Words {
+  static constexpr int kBlocks = kTile / 4 + 16;  // rows stay aligned
+  alignas(64) uint32_t word[4][kBlocks];
+  int blocks;
+  int skip;  // elements of the first block before `start`
+
+  Words(int n, uint64_t seed, uint64_t stream, uint64_t start) {
+    const uint64_t first = start / 4;
+    skip = static_cast<int>(start % 4);
+    blocks = (skip + n + 3) / 4;
+    for (int b = 0; b < blocks; ++b) {
+      const PhiloxBlock block = philox_block(seed, stream, first + static_cast<uint64_t>(b));
+      for (int j = 0; j < 4; ++j) word[j][b] = block.word[j];
+    }
+  }
+};
+
+template <class T>
+const T* noise(int n, uint64_t seed, uint64_t stream, uint64_t start, T* buffer) {
+  const Words w(n, seed, stream, start);
+  for (int b = 0; b < w.blocks; ++b) {
+    T* out = buffer + 4 * b;
+    box_muller(w.word[0][b], w.word[1][b], &out[0], &out[1]);
+    box_muller(w.word[2][b], w.word[3][b], &out[2], &out[3]);
+  }
+  return buffer + w.skip;
+}
+
+void words(int n, uint64_t seed, uint64_t stream, uint64_t start, int64_t* out) {
+  const Words w(n, seed, stream, start);
+  for (int i = 0; i < n; ++i) out[i] = w.word[(i + w.skip) % 4][(i + w.skip) / 4];
+}
+
+// ---- Sums --------------------------------------------------------------------------------------
+
+template <class T>
+double sum(int n, const T* x) {
+  constexpr int kLanes = 16;
+  double lane[kLanes] = {};
+  const int body = n - n % kLanes;
+  for (int i = 0; i < body; i += kLanes) {
+    for (int j = 0; j < kLanes; ++j) lane[j] += static_cast<double>(x[i + j]);
+  }
+  double total = 0;
+  for (int i = body; i < n; ++i) total += static_cast<double>(x[i]);
+  if (body > 0) {
+    for (int width = kLanes / 2; width > 0; width /= 2) {
+      for (int j = 0; j < width; ++j) lane[j] += lane[j + width];
+    }
+    total += lane[0];
+  }
+  return total;
+}
+
+template <class T>
+void add(int n, T* __restrict out, const T* __restrict x) {
+  for (int i = 0; i < n; ++i) out[i] += x[i];
+}
+
+// ---- Elementwise formulas ----------------------------------------------------------------------
+
+template <class T>
+void add_dlogvar(int n, T* __restrict out, const T* g, const T* logvar, const T* eps) {
+  for (int i = 0; i < n; ++i) out[i] += reparameterize_dlogvar(g[i], logvar[i], eps[i]);
+}
+
+// One loop for every formula: its arguments are as many input tiles. The output never aliases an
+// input, which the compiler must be told before it vectorizes.
+#define VAE_EXT_TILE_LOOP(formula)                                       \
+  template <class T, class... Inputs>                                    \
+  void formula##_tile(int n, T* __restrict out, const Inputs*... inputs) { \
+    for (int i = 0; i < n; ++i) out[i] = formula(inputs[i]...);          \
+  }
+
+VAE_EXT_TILE_LOOP(reparameterize)
+VAE_EXT_TILE_LOOP(reparameterize_dlogvar)
+VAE_EXT_TILE_LOOP(reparameterize_dnoise)
+VAE_EXT_TILE_LOOP(kl_standard)
+VAE_EXT_TILE_LOOP(kl_standard_dmu)
+VAE_EXT_TILE_LOOP(kl_standard_dlogvar)
+VAE_EXT_TILE_LOOP(reparameterize_with_kl_dmu)
+VAE_EXT_TILE_LOOP(reparameterize_with_kl_dlogvar)
+VAE_EXT_TILE_LOOP(kl_prior)
+VAE_EXT_TILE_LOOP(kl_prior_dmu)
+VAE_EXT_TILE_LOOP(kl_prior_dlogvar)
+VAE_EXT_TILE_LOOP(kl_prior_dprior_logvar)
+VAE_EXT_TILE_LOOP(bernoulli)
+VAE_EXT_TILE_LOOP(bernoulli_dlogit)
+VAE_EXT_TILE_LOOP(bernoulli_dtarget)
+VAE_EXT_TILE_LOOP(gaussian)
+VAE_EXT_TILE_LOOP(gaussian_dmean)
+VAE_EXT_TILE_LOOP(gaussian_dlogvar)
+
+#undef VAE_EXT_TILE_LOOP
+
+template <class T>
+constexpr Kernels<T> make_kernels() {
+  Kernels<T> k{};
+  k.load = load<T>;
+  k.store = store<T>;
+  k.noise = noise<T>;
+  k.words = words;
+  k.sum = sum<T>;
+  k.add = add<T>;
+  k.reparameterize = reparameterize_tile;
+  k.reparameterize_dlogvar = reparameterize_dlogvar_tile;
+  k.add_reparameterize_dlogvar = add_dlogvar<T>;
+  k.reparameterize_dnoise = reparameterize_dnoise_tile;
+  k.kl_standard = kl_standard_tile;
+  k.kl_standard_dmu = kl_standard_dmu_tile;
+  k.kl_standard_dlogvar = kl_standard_dlogvar_tile;
+  k.reparameterize_with_kl_dmu = reparameterize_with_kl_dmu_tile;
+  k.reparameterize_with_kl_dlogvar = reparameterize_with_kl_dlogvar_tile;
+  k.kl_prior = kl_prior_tile;
+  k.kl_prior_dmu = kl_prior_dmu_tile;
+  k.kl_prior_dlogvar = kl_prior_dlogvar_tile;
+  k.kl_prior_dprior_logvar = kl_prior_dprior_logvar_tile;
+  k.bernoulli = bernoulli_tile;
+  k.bernoulli_dlogit = bernoulli_dlogit_tile;
+  k.bernoulli_dtarget = bernoulli_dtarget_tile;
+  k.gaussian = gaussian_tile;
+  k.gaussian_dmean = gaussian_dmean_tile;
+  k.gaussian_dlogvar = gaussian_dlogvar_tile;
+  return k;
+}
+
+}  // namespace
+
+#define VAE_EXT_STRING_(x) #x
+#define VAE_EXT_STRING(x) VAE_EXT_STRING_(x)
+
+extern const KernelSet kernel_set_of_level;
+const KernelSet kernel_set_of_level = {VAE_EXT_STRING(VAE_EXT_LEVEL), make_kernels<float>(),
+                                       make_kernels<double>()};
+
+VAE_EXT_NAMESPACE_END

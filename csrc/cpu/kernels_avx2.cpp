@@ -1,0 +1,5 @@
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#pragma GCC target("avx2,fma,f16c")
+#define VAE_EXT_LEVEL avx2
+#include "kernels.inl"
+#endif

@@ -1,0 +1,213 @@
+// Reparameterized sampling, alone and with the KL divergence to N(0, I) in the same pass. The
+// noise is drawn again in the backward pass: it is never in memory.
+#include <torch/csrc/stable/library.h>
+
+#include "noise.h"
+#include "reduce.h"
+
+namespace vae_ext {
+namespace {
+
+using MaybeTensor = std::optional<Tensor>;
+
+// z [n_samples, *shape], or [*shape] for n_samples = 0 (no sample dimension).
+Shape sample_shape(const Shape& shape, int64_t n_samples) {
+  Shape out = shape;
+  if (n_samples > 0) out.insert(out.begin(), n_samples);
+  return out;
+}
+
+ScalarType sample_type(const Tensor& mu, const Tensor& logvar) {
+  return promote(mu.scalar_type(), logvar.scalar_type());
+}
+
+// ---- Forward -----------------------------------------------------------------------------------
+
+// z = mu + exp(logvar / 2) eps for elements [start, start + n) of z.
+template <class T>
+struct Sampler {
+  Input<T> mu, logvar;
+  Noise<T> noise;
+  Output<T> z;
+
+  Sampler(const Tensor& mu_, const Tensor& logvar_, const NoiseSpec& spec, const Tensor& z_)
+      : mu(mu_, shape_of(z_)), logvar(logvar_, shape_of(z_)), noise(spec, shape_of(z_)), z(z_) {}
+
+  void write(int64_t start, int n, const T* m, const T* lv) const {
+    alignas(64) T eps[Noise<T>::kBuffer], buffer[kTile];
+    T* values = z.begin(start, n, buffer);
+    kernels<T>().reparameterize(n, values, m, lv, noise.tile(start, n, eps));
+    z.finish(start, n, values, buffer);
+  }
+};
+
+template <class T>
+void sample(const Tensor& z, const Tensor& mu, const Tensor& logvar, const NoiseSpec& spec) {
+  const Sampler<T> sampler(mu, logvar, spec, z);
+  parallel_tiles(z.numel(), [&](int64_t start, int n) {
+    alignas(64) T m[kTile], lv[kTile];
+    sampler.write(start, n, sampler.mu.tile(start, n, m), sampler.logvar.tile(start, n, lv));
+  });
+}
+
+template <class T>
+void sample_kl(const Tensor& z, const Tensor& kl, const EventPlan& plan, const Tensor& mu,
+               const Tensor& logvar, const NoiseSpec& spec, bool one_pass) {
+  if (!one_pass) sample<T>(z, mu, logvar, spec);
+  const Sampler<T> sampler(mu, logvar, spec, z);
+  const Input<T> m(mu, plan.shape), lv(logvar, plan.shape);
+  reduce_terms<T>(plan, kl, [&](int64_t start, int n, T* terms) {
+    alignas(64) T b[2][kTile];
+    const T* mu_tile = m.tile(start, n, b[0]);
+    const T* logvar_tile = lv.tile(start, n, b[1]);
+    if (one_pass) sampler.write(start, n, mu_tile, logvar_tile);
+    kernels<T>().kl_standard(n, terms, mu_tile, logvar_tile);
+  });
+}
+
+Tensor allocate_z(const Tensor& mu, const Tensor& logvar, int64_t n_samples) {
+  return empty_result(sample_shape(shape_of(mu), n_samples), sample_type(mu, logvar), mu);
+}
+
+Tensor reparameterize(const Tensor& mu, const Tensor& logvar, const MaybeTensor& noise,
+                      const MaybeTensor& seed, int64_t seed_value, int64_t stream,
+                      int64_t n_samples) {
+  Tensor z = allocate_z(mu, logvar, n_samples);
+  const auto run = z.scalar_type() == ScalarType::Double ? sample<double> : sample<float>;
+  run(z, mu, logvar, NoiseSpec{noise, seed, seed_value, stream});
+  return z;
+}
+
+std::tuple<Tensor, Tensor> reparameterize_with_kl(const Tensor& mu, const Tensor& logvar,
+                                                  const MaybeTensor& noise,
+                                                  const MaybeTensor& seed, int64_t seed_value,
+                                                  int64_t stream, int64_t n_samples,
+                                                  int64_t event_dims, int64_t reduction) {
+  const EventPlan plan(shape_of(mu), event_dims, reduction);
+  Tensor z = allocate_z(mu, logvar, n_samples);
+  Tensor kl = plan.allocate(promote(mu.scalar_type(), logvar.scalar_type()), mu);
+  const auto run = z.scalar_type() == ScalarType::Double ? sample_kl<double> : sample_kl<float>;
+  run(z, kl, plan, mu, logvar, NoiseSpec{noise, seed, seed_value, stream}, n_samples == 0);
+  return {z, kl};
+}
+
+// ---- Backward ----------------------------------------------------------------------------------
+
+using Gradients = std::tuple<Tensor, Tensor, Tensor>;
+
+// Elementwise gradients of mu and logvar: the sum over samples, plus the KL's part. At least one of
+// grad_z and grad_kl is given. `mu` is the tensor that the gradient of mu is shaped like; without a KL its values are
+// not read.
+template <class T>
+Gradients backward(const MaybeTensor& grad_z, const MaybeTensor& grad_kl, const EventPlan& plan,
+                   const Tensor& mu, const Tensor& logvar, const NoiseSpec& spec,
+                   int64_t n_samples, const std::vector<bool>& wanted) {
+  const auto& k = kernels<T>();
+  const Shape z_shape = sample_shape(plan.shape, n_samples);
+  const int64_t samples = std::max<int64_t>(1, n_samples);
+  const Input<T> gz(grad_z, T(0), z_shape), lv(logvar, plan.shape);
+  const Input<T> m = grad_kl ? Input<T>(mu, plan.shape) : Input<T>(T(0));
+  const Input<T> gk = grad_kl ? Input<T>::gradient(*grad_kl, plan) : Input<T>(T(0));
+  const Noise<T> noise(spec, z_shape);
+
+  // The first sample's part and the KL's in one loop, then the other samples'.
+  const auto [dmu, dlogvar] = input_gradients<T>(
+      plan,
+      Gradient{mu, wanted[0],
+               [&](int64_t start, int n, T* out) {
+                 alignas(64) T b[3][kTile];
+                 if (!grad_kl) {
+                   std::copy_n(gz.tile(start, n, b[0]), n, out);
+                 } else if (!grad_z) {
+                   k.kl_standard_dmu(n, out, gk.tile(start, n, b[1]), m.tile(start, n, b[2]));
+                 } else {
+                   k.reparameterize_with_kl_dmu(n, out, gz.tile(start, n, b[0]),
+                                                gk.tile(start, n, b[1]), m.tile(start, n, b[2]));
+                 }
+                 for (int64_t s = 1; grad_z && s < samples; ++s) {
+                   k.add(n, out, gz.tile(s * plan.numel + start, n, b[0]));
+                 }
+               }},
+      Gradient{logvar, wanted[1], [&](int64_t start, int n, T* out) {
+                 alignas(64) T b[3][kTile], eps[Noise<T>::kBuffer];
+                 const T* logvar_tile = lv.tile(start, n, b[2]);
+                 if (!grad_z) {
+                   k.kl_standard_dlogvar(n, out, gk.tile(start, n, b[1]), logvar_tile);
+                   return;
+                 }
+                 const T* gz_tile = gz.tile(start, n, b[0]);
+                 const T* eps_tile = noise.tile(start, n, eps);
+                 if (grad_kl) {
+                   k.reparameterize_with_kl_dlogvar(n, out, gz_tile, gk.tile(start, n, b[1]),
+                                                    logvar_tile, eps_tile);
+                 } else {
+                   k.reparameterize_dlogvar(n, out, gz_tile, logvar_tile, eps_tile);
+                 }
+                 for (int64_t s = 1; s < samples; ++s) {
+                   const int64_t at = s * plan.numel + start;
+                   k.add_reparameterize_dlogvar(n, out, gz.tile(at, n, b[0]), logvar_tile,
+                                                noise.tile(at, n, eps));
+                 }
+               }});
+
+  if (!(spec.noise && grad_z && wanted[2])) return {dmu, dlogvar, empty({0}, mu.scalar_type(), mu)};
+  const EventPlan z_plan(z_shape, 0, static_cast<int64_t>(Reduction::kNone));
+  const Input<T> z_logvar(logvar, z_shape);
+  const auto [dnoise] = input_gradients<T>(
+      z_plan, Gradient{*spec.noise, true, [&](int64_t start, int n, T* out) {
+                         alignas(64) T b[2][kTile];
+                         k.reparameterize_dnoise(n, out, gz.tile(start, n, b[0]),
+                                                 z_logvar.tile(start, n, b[1]));
+                       }});
+  return {dmu, dlogvar, dnoise};
+}
+
+Gradients reparameterize_backward(const Tensor& grad_z, const Tensor& logvar,
+                                  const MaybeTensor& noise, const MaybeTensor& seed,
+                                  int64_t seed_value, int64_t stream, int64_t n_samples,
+                                  const std::vector<bool>& wanted) {
+  // mu itself is not needed, nor kept: its gradient has the shape and dtype of one sample.
+  const Tensor mu = n_samples > 0 ? torch::stable::select(grad_z, 0, 0) : grad_z;
+  const EventPlan plan(shape_of(mu), 0, static_cast<int64_t>(Reduction::kNone));
+  const ScalarType dtype = sample_type(grad_z, logvar);
+  const auto run = dtype == ScalarType::Double ? backward<double> : backward<float>;
+  return run(grad_z, std::nullopt, plan, mu, logvar, NoiseSpec{noise, seed, seed_value, stream},
+             n_samples, wanted);
+}
+
+Gradients reparameterize_with_kl_backward(const MaybeTensor& grad_z, const MaybeTensor& grad_kl,
+                                          const Tensor& mu, const Tensor& logvar,
+                                          const MaybeTensor& noise, const MaybeTensor& seed,
+                                          int64_t seed_value, int64_t stream, int64_t n_samples,
+                                          int64_t event_dims, int64_t reduction,
+                                          const std::vector<bool>& wanted) {
+  const EventPlan plan(shape_of(mu), event_dims, reduction);
+  const ScalarType dtype = sample_type(mu, logvar);
+  const auto run = dtype == ScalarType::Double ? backward<double> : backward<float>;
+  return run(grad_z, grad_kl, plan, mu, logvar, NoiseSpec{noise, seed, seed_value, stream},
+             n_samples, wanted);
+}
+
+// ---- The raw stream ----------------------------------------------------------------------------
+
+// out [n] int64 holds the words of elements 0 ... n - 1.
+void philox_words(const Tensor& out, int64_t seed, int64_t stream) {
+  STD_TORCH_CHECK(out.scalar_type() == ScalarType::Long && out.is_contiguous(),
+                  "vae_ext: the words go to a contiguous int64 tensor");
+  auto* words = static_cast<int64_t*>(out.mutable_data_ptr());
+  parallel_tiles(out.numel(), [&](int64_t start, int n) {
+    kernels<float>().words(n, static_cast<uint64_t>(seed), static_cast<uint64_t>(stream),
+                           static_cast<uint64_t>(start), words + start);
+  });
+}
+
+}  // namespace
+}  // namespace vae_ext
+
+STABLE_TORCH_LIBRARY_IMPL(vae_ext, CPU, m) {
+  m.impl("reparameterize", TORCH_BOX(&vae_ext::reparameterize));
+  m.impl("reparameterize_backward", TORCH_BOX(&vae_ext::reparameterize_backward));
+  m.impl("reparameterize_with_kl", TORCH_BOX(&vae_ext::reparameterize_with_kl));
+  m.impl("reparameterize_with_kl_backward", TORCH_BOX(&vae_ext::reparameterize_with_kl_backward));
+  m.impl("philox_words", TORCH_BOX(&vae_ext::philox_words));
+}

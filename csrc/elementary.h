@@ -1,0 +1,178 @@
+// exp, log and sine as the formulas need them: total (no overflow before the result overflows, NaN
+// in gives NaN out), branch-free in float so that a compiler can vectorize them, and accurate to
+// about one unit in the last place. The float coefficients come from tools/fit_polynomials.py;
+// double goes through the C library.
+#pragma once
+
+#include "portable.h"
+
+VAE_EXT_NAMESPACE_BEGIN
+
+// Horner's rule, constant term first.
+template <class T, int N>
+VAE_EXT_INLINE T polynomial(const T (&c)[N], T x) {
+  T sum = c[N - 1];
+  for (int i = N - 2; i >= 0; --i) sum = sum * x + c[i];
+  return sum;
+}
+
+// 2^k for -126 <= k <= 127; anything else is meaningless, but defined.
+VAE_EXT_INLINE float power_of_two(int32_t k) {
+  return float_of((static_cast<uint32_t>(k) + 127u) << 23);
+}
+
+// a * exp(y), finite wherever the product is: exp(y) alone may overflow or underflow.
+VAE_EXT_INLINE float mul_exp(float a, float y) {
+  // Beyond 260 every normal float a has gone to inf or 0. The comparisons let NaN through.
+  y = y > 260.f ? 260.f : y;
+  y = y < -260.f ? -260.f : y;
+  // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits: no conversion, which
+  // would be undefined for NaN.
+  const float shift = 12582912.f;
+  const float t = y * 1.44269504f + shift;
+  const float kf = t - shift;
+  const int32_t k = static_cast<int32_t>(bits_of(t) - bits_of(shift));
+  const float r = (y - kf * 0x1.63p-1f) - kf * -0x1.bd0106p-13f;
+  const float c[] = {0x1p-1f, 0x1.5554dcp-3f, 0x1.55551ap-5f, 0x1.120b6ep-7f, 0x1.6d110ap-10f};
+  const float m = 1.f + (r + r * r * polynomial(c, r));
+  // 2^k in four factors, each a normal float. One comes first, so that a subnormal a is scaled up
+  // before it is rounded; the rest come last, so that the result is scaled down after it is.
+  const int32_t quarter = k >> 2;
+  const float s = power_of_two(quarter);
+  return ((((a * s) * m) * s) * s) * power_of_two(k - 3 * quarter);
+}
+
+VAE_EXT_INLINE double mul_exp(double a, double y) {
+  if (fabs(y) <= 700.) return a * exp(y);
+  y = y > 1500. ? 1500. : y;
+  y = y < -1500. ? -1500. : y;
+  const double half = exp(0.5 * y);
+  return (a * half) * half;
+}
+
+// (exp(d) - 1 - d) / 2 by its series, for |d| <= 1. Differences of the three terms lose all digits
+// near 0: at d = 1e-4 in float, and at d = 1e-12 in double.
+VAE_EXT_INLINE float half_series(float d) {
+  const float c[] = {0x1p-2f,         0x1.555556p-4f,  0x1.555556p-6f,
+                     0x1.11112ap-8f,  0x1.6c16d2p-11f, 0x1.a00306p-14f,
+                     0x1.a00ab6p-17f, 0x1.7981bap-20f, 0x1.2cfadcp-23f};
+  return d * d * polynomial(c, d);
+}
+
+VAE_EXT_INLINE double half_series(double d) {
+  const double c[] = {1. / 4,
+                      1. / 12,
+                      1. / 48,
+                      1. / 240,
+                      1. / 1440,
+                      1. / 10080,
+                      1. / 80640,
+                      1. / 725760,
+                      1. / 7257600,
+                      1. / 79833600,
+                      1. / 958003200,
+                      1. / 12454041600.,
+                      1. / 174356582400.,
+                      1. / 2615348736000.,
+                      1. / 41845579776000.,
+                      1. / 711374856192000.,
+                      1. / 12804747411456000.};
+  return d * d * polynomial(c, d);
+}
+
+// (exp(d) - 1 - d) / 2 >= 0: what a variance ratio exp(d) adds to a Gaussian KL.
+template <class T>
+VAE_EXT_INLINE T half_expm1_minus_x(T d) {
+  const T near = half_series(d);
+  // Halved throughout, since exp(d) overflows before its half does; d is bounded because
+  // inf - inf would be NaN where the limit is inf.
+  const T bounded = d > T(1000) ? T(1000) : d;
+  const T far = (mul_exp(T(0.5), d) - T(0.5)) - T(0.5) * bounded;
+  return fabs(d) < T(1) ? near : far;
+}
+
+// (exp(d) - 1) / 2.
+template <class T>
+VAE_EXT_INLINE T half_expm1(T d) {
+  const T near = T(0.5) * d + half_series(d);
+  const T far = mul_exp(T(0.5), d) - T(0.5);
+  return fabs(d) < T(1) ? near : far;
+}
+
+// log(1 + f) for sqrt(1/2) <= 1 + f <= sqrt(2), less its leading f.
+VAE_EXT_INLINE float log1p_less_f(float f) {
+  const float c[] = {0x1.555554p-2f, -0x1.fffffcp-3f, 0x1.999d5cp-3f,
+                     -0x1.555b5p-3f, 0x1.23d1d6p-3f,  -0x1.fcf30ep-4f,
+                     0x1.dea656p-4f, -0x1.d6453cp-4f, 0x1.1d9828p-4f};
+  return f * f * (f * polynomial(c, f) - 0.5f);
+}
+
+// log(1 + e) for 0 <= e <= 1, relative to the value: log1p(1e-30) is 1e-30.
+VAE_EXT_INLINE float log1p_unit(float e) {
+  const bool large = e > 0.41421356f;
+  const float f = large ? 0.5f * (e - 1.f) : e;  // 1 + e = 2 (1 + f), or 1 + f
+  const float tail = log1p_less_f(f);
+  return large ? (f + 0x1.62e4p-1f) + (tail + 0x1.7f7d1cp-20f) : f + tail;
+}
+
+VAE_EXT_INLINE double log1p_unit(double e) { return log1p(e); }
+
+// -log(u) of the uniform u = (word + 1/2) / 2^32. Near u = 1 the float nearest to u has lost
+// -log(u) altogether; the integer has not.
+template <class T>
+VAE_EXT_INLINE T minus_log_uniform(uint32_t word);
+
+template <>
+VAE_EXT_INLINE float minus_log_uniform<float>(uint32_t word) {
+  // u below 1/2 and u - 1 above it: as a signed number the word is already one or the other.
+  const float x = (static_cast<float>(static_cast<int32_t>(word)) + 0.5f) * 0x1p-32f;
+  // u = 2^k (1 + f), with f = u - 1 where u > sqrt(1/2), and from the bits of u elsewhere.
+  const float u = x < 0.f ? 1.f + x : x;
+  const uint32_t sqrt_half = 0x3f3504f3u;
+  const uint32_t offset = bits_of(u) - sqrt_half;
+  const float m = float_of((offset & 0x7fffffu) + sqrt_half);
+  const bool near_one = x < 0.f && x > -0.29289322f;
+  const float f = near_one ? x : m - 1.f;
+  const float k = static_cast<float>(near_one ? 0 : static_cast<int32_t>(offset) >> 23);
+  return -((k * 0x1.63p-1f + f) + (k * -0x1.bd0106p-13f + log1p_less_f(f)));
+}
+
+template <>
+VAE_EXT_INLINE double minus_log_uniform<double>(uint32_t word) {
+  return -log((static_cast<double>(word) + 0.5) * 0x1p-32);
+}
+
+// sin and cos of pi/4 x, |x| <= 1.
+VAE_EXT_INLINE void sincos_octant(float x, float* sine, float* cosine) {
+  const float p[] = {-0x1.4abbcep-4f, 0x1.466bc2p-9f, -0x1.32ce1ep-15f, 0x1.4cb762p-22f};
+  const float q[] = {-0x1.3bd3ccp-2f, 0x1.03c1eap-6f, -0x1.55cb98p-12f, 0x1.db6492p-19f};
+  const float z = x * x;
+  *sine = x * 0x1.921fb6p-1f + x * (z * polynomial(p, z) - 0x1.777a5cp-26f);
+  *cosine = 1.f + z * polynomial(q, z);
+}
+
+VAE_EXT_INLINE void sincos_octant(double x, double* sine, double* cosine) {
+  const double angle = x * 0.78539816339744830962;
+  *sine = sin(angle);
+  *cosine = cos(angle);
+}
+
+// x with its sign flipped where the top bit of `sign` is set.
+VAE_EXT_INLINE float flip_sign(float x, uint32_t sign) {
+  return float_of(bits_of(x) ^ (sign & 0x80000000u));
+}
+VAE_EXT_INLINE double flip_sign(double x, uint32_t sign) { return sign >> 31 ? -x : x; }
+
+// sin and cos of 2 pi word / 2^32; the quadrant is taken off in integers, exactly.
+template <class T>
+VAE_EXT_INLINE void sincos_turn(uint32_t word, T* sine, T* cosine) {
+  const uint32_t shifted = word + 0x20000000u;  // quadrant in the top two bits
+  const int32_t rest = static_cast<int32_t>(shifted & 0x3fffffffu) - 0x20000000;
+  T s, c;
+  sincos_octant(static_cast<T>(rest) * T(0x1p-29), &s, &c);
+  const bool swap = (shifted & 0x40000000u) != 0;
+  *sine = flip_sign(swap ? c : s, shifted);
+  *cosine = flip_sign(swap ? s : c, shifted + 0x40000000u);
+}
+
+VAE_EXT_NAMESPACE_END

@@ -1,0 +1,81 @@
+// The schemas of the ops and the module vae_ext._C; nothing else. The kernels register themselves
+// beside their code. reduction: 0 none, 1 event, 2 sum, 3 mean, 4 batchmean. n_samples = 0: no
+// sample dimension. wanted: which inputs' gradients are computed; the others come back empty.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+#include <torch/csrc/stable/library.h>
+
+#include <string>
+#include <vector>
+
+#include "cpu/kernels.h"
+#include "philox.h"
+
+#define VAE_EXT_NOISE "Tensor? noise, Tensor? seed, int seed_value, int stream, int n_samples"
+#define VAE_EXT_EVENT "int event_dims, int reduction"
+
+STABLE_TORCH_LIBRARY(vae_ext, m) {
+  m.def("reparameterize(Tensor mu, Tensor logvar, " VAE_EXT_NOISE ") -> Tensor");
+  m.def("reparameterize_backward(Tensor grad_z, Tensor logvar, " VAE_EXT_NOISE
+        ", bool[] wanted) -> (Tensor, Tensor, Tensor)");
+
+  m.def("reparameterize_with_kl(Tensor mu, Tensor logvar, " VAE_EXT_NOISE ", " VAE_EXT_EVENT
+        ") -> (Tensor, Tensor)");
+  m.def(
+      "reparameterize_with_kl_backward(Tensor? grad_z, Tensor? grad_kl, Tensor mu, Tensor logvar,"
+      " " VAE_EXT_NOISE ", " VAE_EXT_EVENT ", bool[] wanted) -> (Tensor, Tensor, Tensor)");
+
+  m.def("gaussian_kl(Tensor mu, Tensor logvar, Tensor? prior_mu, Tensor? prior_logvar, "
+        VAE_EXT_EVENT ") -> Tensor");
+  m.def("gaussian_kl_backward(Tensor grad, Tensor mu, Tensor logvar, Tensor? prior_mu,"
+        " Tensor? prior_logvar, " VAE_EXT_EVENT
+        ", bool[] wanted) -> (Tensor, Tensor, Tensor, Tensor)");
+
+  m.def("bernoulli_log_likelihood(Tensor logits, Tensor target, " VAE_EXT_EVENT ") -> Tensor");
+  m.def("bernoulli_log_likelihood_backward(Tensor grad, Tensor logits, Tensor target, "
+        VAE_EXT_EVENT ", bool[] wanted) -> (Tensor, Tensor)");
+
+  m.def("gaussian_log_likelihood(Tensor mean, Tensor target, Tensor? logvar, float logvar_value, "
+        VAE_EXT_EVENT ") -> Tensor");
+  m.def("gaussian_log_likelihood_backward(Tensor grad, Tensor mean, Tensor target, Tensor? logvar,"
+        " float logvar_value, " VAE_EXT_EVENT ", bool[] wanted) -> (Tensor, Tensor, Tensor)");
+
+  m.def("philox_words(Tensor(a!) out, int seed, int stream) -> ()");
+}
+
+namespace {
+
+std::vector<std::string> simd_levels(bool supported_only) {
+  std::vector<std::string> names;
+  for (int i = 0; i < vae_ext::kernel_set_count(); ++i) {
+    if (supported_only && !vae_ext::kernel_set_supported(i)) continue;
+    names.emplace_back(vae_ext::kernel_set(i).level);
+  }
+  return names;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_C, m) {
+  m.doc() = "Native kernels of vae_ext: importing this module registers torch.ops.vae_ext.*";
+  m.attr("version") = VAE_EXT_VERSION;
+  m.attr("compiler") = __VERSION__;
+  m.attr("cuda_architectures") = pybind11::tuple();
+  m.def("simd_levels", &simd_levels, pybind11::arg("supported_only") = true,
+        "Instruction sets compiled in, best first; by default those that this processor runs.");
+  m.def("simd_level", [] { return vae_ext::active_kernels().level; },
+        "The instruction set in use.");
+  m.def("set_simd_level", &vae_ext::set_simd_level, pybind11::arg("level"),
+        "Force an instruction set, as the environment variable VAE_EXT_SIMD does.");
+  m.def(
+      "philox4x32_10",
+      [](std::vector<uint32_t> counter, std::vector<uint32_t> key) {
+        if (counter.size() != 4 || key.size() != 2) {
+          throw pybind11::value_error("expected 4 counter words and 2 key words");
+        }
+        const auto block = vae_ext::philox4x32_10(counter[0], counter[1], counter[2], counter[3],
+                                                  key[0], key[1]);
+        return std::vector<uint32_t>(block.word, block.word + 4);
+      },
+      pybind11::arg("counter"), pybind11::arg("key"), "One block of the generator, for tests.");
+}

@@ -1,0 +1,121 @@
+"""Fit the float32 polynomials of csrc/elementary.h and print them with their errors.
+
+Each is the interpolant through Chebyshev nodes, computed with 40 digits and then rounded to
+float32; its relative error (against the function that the caller needs) is printed beside it.
+
+    python tools/fit_polynomials.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import mpmath as mp
+import numpy as np
+
+mp.mp.dps = 40
+
+
+def fit(f: Callable, low: float, high: float, degree: int) -> list[float]:
+    """Coefficients (constant first) of the interpolant of f on [low, high], as float32."""
+    n = degree + 1
+    middle, half = (mp.mpf(low) + high) / 2, (mp.mpf(high) - low) / 2
+    nodes = [middle + half * mp.cos(mp.pi * (2 * i + 1) / (2 * n)) for i in range(n)]
+    vandermonde = mp.matrix(n, n)
+    for i, x in enumerate(nodes):
+        for j in range(n):
+            vandermonde[i, j] = x**j
+    solution = mp.lu_solve(vandermonde, mp.matrix([f(x) for x in nodes]))
+    return [float(np.float32(float(c))) for c in solution]
+
+
+def report(
+    name: str, coefficients: list[float], whole: Callable, exact: Callable, low: float, high: float
+) -> None:
+    worst = mp.mpf(0)
+    for x in np.linspace(low, high, 2001):
+        x = mp.mpf(float(x))
+        p = mp.polyval([mp.mpf(c) for c in reversed(coefficients)], x)
+        value = exact(x)
+        if value != 0:
+            worst = max(worst, abs(whole(x, p) / value - 1))
+    print(f"// {name}, relative error {float(worst):.1e}")
+    print("  " + ", ".join(float.hex(c) + "f" for c in coefficients))
+
+
+def main() -> None:
+    # exp(r) = 1 + r + r^2 p(r), |r| <= ln2 / 2.
+    edge = float(mp.log(2) / 2) * 1.0001
+
+    def exp_series(r):
+        if abs(r) < mp.mpf(10) ** -8:
+            return mp.mpf(1) / 2 + r / 6
+        return (mp.expm1(r) - r) / r**2
+
+    c = fit(exp_series, -edge, edge, 4)
+    report("exp", c, lambda r, p: 1 + r + r * r * p, mp.exp, -edge, edge)
+
+    # (exp(d) - 1 - d) / 2 = d^2 p(d), |d| <= 1.
+    def half_series(d):
+        if abs(d) < mp.mpf(10) ** -8:
+            return mp.mpf(1) / 4 + d / 12
+        return (mp.expm1(d) - d) / 2 / d**2
+
+    c = fit(half_series, -1, 1, 8)
+    report(
+        "half_expm1_minus_x",
+        c,
+        lambda d, p: d * d * p,
+        lambda d: d * d * half_series(d),
+        -1,
+        1,
+    )
+
+    # log(1 + f) = f - f^2/2 + f^3 p(f), sqrt(1/2) <= 1 + f <= sqrt(2).
+    low, high = float(mp.sqrt(0.5)) - 1.0001, float(mp.sqrt(2)) - 0.9999
+
+    def log_series(f):
+        if abs(f) < mp.mpf(10) ** -8:
+            return mp.mpf(1) / 3 - f / 4
+        return (mp.log1p(f) - f + f * f / 2) / f**3
+
+    c = fit(log_series, low, high, 8)
+    report("log1p", c, lambda f, p: f - f * f / 2 + f**3 * p, mp.log1p, low, high)
+
+    # sin(pi/4 x) = x (pi/4 + x^2 p(x^2)), cos(pi/4 x) = 1 + x^2 q(x^2), |x| <= 1.
+    quarter = mp.pi / 4
+
+    def sine(z):
+        x = mp.sqrt(z)
+        return (mp.sin(quarter * x) / x - quarter) / z if z else -(quarter**3) / 6
+
+    c = fit(sine, 0, 1, 3)
+    report(
+        "sin(pi/4 sqrt(z)) / sqrt(z)",
+        c,
+        lambda z, p: quarter + z * p,
+        lambda z: mp.sin(quarter * mp.sqrt(z)) / mp.sqrt(z) if z else quarter,
+        0,
+        1,
+    )
+
+    def cosine(z):
+        return (mp.cos(quarter * mp.sqrt(z)) - 1) / z if z else -(quarter**2) / 2
+
+    c = fit(cosine, 0, 1, 3)
+    report(
+        "cos(pi/4 sqrt(z))",
+        c,
+        lambda z, p: 1 + z * p,
+        lambda z: mp.cos(quarter * mp.sqrt(z)),
+        0,
+        1,
+    )
+    print("pi/4 high, low:", float.hex(float(np.float32(float(quarter)))), end=" ")
+    print(float.hex(float(quarter - float(np.float32(float(quarter))))))
+    ln2_high = float(np.float32(0.693359375))
+    print("ln2 high, low:", float.hex(ln2_high), float.hex(float(mp.log(2) - ln2_high)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""The loss of a variational autoencoder."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from . import checks
+from .functional import bernoulli_log_likelihood, gaussian_kl, gaussian_log_likelihood
+
+LIKELIHOODS = ("bernoulli", "gaussian")
+
+
+def elbo_loss(
+    recon: Tensor,
+    target: Tensor,
+    mu: Tensor,
+    logvar: Tensor,
+    *,
+    likelihood: str = "bernoulli",
+    obs_logvar: float | Tensor = 0.0,
+    beta: float | Tensor = 1.0,
+    event_dims: int | None = None,
+    reduction: str = "batchmean",
+) -> Tensor:
+    r"""The negative evidence lower bound −(log p(target|z) − beta KL(q ‖ N(0, I))).
+
+    The estimator SGVB-B: the Kullback–Leibler term in closed form (4.5), the reconstruction term
+    at the sampled z that `recon` was decoded from.
+
+    Source: Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014, equation (7).
+
+    Args:
+        recon: the decoder's output: logits for "bernoulli", the mean for "gaussian"; in the shape
+            of `target`, or [n_samples, \*target.shape], over whose samples the log-likelihood is
+            averaged.
+        target: the data, as :func:`bernoulli_log_likelihood` or :func:`gaussian_log_likelihood`
+            takes it.
+        mu, logvar: parameters of q(z|x); their events are the target's.
+        likelihood: "bernoulli" or "gaussian".
+        obs_logvar: log-variance of the Gaussian likelihood, a float or a tensor.
+        beta: weight of the KL term, a float or a scalar tensor.
+        event_dims: trailing dimensions of one event, for target and latent alike; None: all but
+            the first of each.
+        reduction: "event" (one loss per event), "sum" or "batchmean". "none" and "mean" raise:
+            data and latent have different elements.
+
+    Returns:
+        The loss in nats. Gradients flow to every tensor.
+
+    Raises:
+        TypeError: a dtype or type that is not supported.
+        ValueError: shapes that do not fit, devices that differ, an unknown `reduction` or
+            `likelihood`, or `event_dims` out of range.
+    """
+    checks.reduction(reduction, ("event", "sum", "batchmean"))
+    checks.scalar("beta", beta)
+    checks.tensor("recon", recon)
+    checks.tensor("target", target, checks.FLOATING + checks.BINARY)
+    checks.tensor("mu", mu)
+    checks.same_device("recon", recon, "mu", mu)
+    sampled = recon.shape != target.shape
+    if sampled and recon.shape[1:] != target.shape:
+        raise ValueError(
+            f"recon had shape {checks.shape_text(recon.shape)}, expected that of target, "
+            f"{checks.shape_text(target.shape)}, or the same after a dimension of samples"
+        )
+    if recon.shape[:1] == (0,) and sampled:
+        raise ValueError("recon had no samples, expected at least one in its first dimension")
+    data_dims = checks.event_dims(event_dims, target.ndim)
+    latent_dims = checks.event_dims(event_dims, mu.ndim)
+    events = target.shape[: target.ndim - data_dims]
+    latent_events = mu.shape[: mu.ndim - latent_dims]
+    if events != latent_events:
+        raise ValueError(
+            f"target had events of shape {checks.shape_text(events)} and mu of shape "
+            f"{checks.shape_text(latent_events)}, expected the same"
+        )
+
+    # A scalar result sums inside the kernels; the mean over samples is a batchmean's divisor.
+    inner = "event" if reduction == "event" else "sum"
+    if likelihood == "bernoulli":
+        ll = bernoulli_log_likelihood(recon, target, event_dims=data_dims, reduction=inner)
+    elif likelihood == "gaussian":
+        ll = gaussian_log_likelihood(
+            recon, target, obs_logvar, event_dims=data_dims, reduction=inner
+        )
+    else:
+        raise ValueError(f"likelihood was {likelihood!r}, expected one of {list(LIKELIHOODS)}")
+    kl = gaussian_kl(mu, logvar, event_dims=latent_dims, reduction=inner)
+    if sampled:
+        ll = ll.mean(0) if inner == "event" else ll / recon.shape[0]
+    loss = beta * kl - ll
+    return loss / events.numel() if reduction == "batchmean" else loss

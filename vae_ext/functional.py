@@ -1,0 +1,367 @@
+"""The public functions. Every quantity is in nats; log-likelihoods include their constants.
+
+An *event* is the trailing `event_dims` dimensions of a tensor, one independent draw (the word is
+`torch.distributions`'); `event_dims=None` means all dimensions but the first, so that a
+[B, C, H, W] latent has B events, and 0 makes every element an event. `reduction` is "none"
+(elementwise), "event" (the sum over each event), "sum", "mean" (over all elements) or "batchmean"
+(the sum divided by the number of events).
+
+Tensors are float16, bfloat16, float32 or float64, of any strides, on any device; half precision is
+computed in float32, and reduced results of it are float32. Numbers in parentheses are those of
+docs/derivations.md.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from . import checks, reference
+from .dispatch import gradient_needed, use_native
+from .native import available
+from .seeds import draw_seed
+
+if available:
+    from . import autograd
+
+OPS = torch.ops.vae_ext
+Maybe = Tensor | None
+
+
+def check_pair(name_a: str, a: Tensor, name_b: str, b: Tensor) -> None:
+    checks.tensor(name_a, a)
+    checks.tensor(name_b, b)
+    checks.same_device(name_a, a, name_b, b)
+
+
+def resolve_noise(
+    mu: Tensor,
+    n_samples: int,
+    seed: int | Tensor | None,
+    generator: torch.Generator | None,
+    noise: Maybe,
+) -> tuple[Maybe, int]:
+    """The seed as the ops take it: a tensor, or a number where that is None."""
+    given = [
+        name
+        for name, value in (("noise", noise), ("seed", seed), ("generator", generator))
+        if value is not None
+    ]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} were given, expected at most one of them")
+    if noise is not None:
+        checks.tensor("noise", noise)
+        checks.same_device("mu", mu, "noise", noise)
+        expected = (n_samples, *mu.shape) if n_samples else tuple(mu.shape)
+        if tuple(noise.shape) != expected:
+            raise ValueError(
+                f"noise had shape {checks.shape_text(noise.shape)}, expected that of z, "
+                f"{checks.shape_text(expected)}"
+            )
+        return None, 0
+    if seed is None:
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise TypeError(
+                f"generator was a {type(generator).__name__}, expected a torch.Generator"
+            )
+        if generator is not None and generator.device.type != mu.device.type:
+            raise ValueError(
+                f"generator was on {generator.device}, expected the device of mu, {mu.device}"
+            )
+        return draw_seed(mu.device, generator), 0
+    if isinstance(seed, Tensor):
+        checks.seed_tensor(seed, mu.device)
+        return seed, 0
+    return None, checks.word64("seed", seed)
+
+
+def reparameterize(
+    mu: Tensor,
+    logvar: Tensor,
+    *,
+    n_samples: int | None = None,
+    seed: int | Tensor | None = None,
+    generator: torch.Generator | None = None,
+    noise: Tensor | None = None,
+    stream: int = 0,
+) -> Tensor:
+    r"""Sample z = mu + σ ε with σ = exp(logvar / 2), differentiably.
+
+    Source: Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014, section 2.4.
+
+    Args:
+        mu: the means, of any shape.
+        logvar: the log-variances, broadcastable to `mu`.
+        n_samples: draw that many independent samples, in a new first dimension.
+        seed: an int or a 0-dimensional int64 tensor on the device of `mu`; the noise is then the
+            one that :func:`standard_normal` gives for it.
+        generator: draws the seed; default: torch's generator of the device of `mu`.
+        noise: ε itself, of the shape of z. At most one of `noise`, `seed` and `generator`.
+        stream: numbers independent noises under one seed.
+
+    Returns:
+        z in the shape of `mu`, or [n_samples, \*mu.shape], in the promoted dtype of `mu` and
+        `logvar`, laid out like `mu`. Gradients flow to `mu`, `logvar` and `noise`.
+
+    Raises:
+        TypeError: a dtype or type that is not supported.
+        ValueError: shapes that do not broadcast, devices that differ, `n_samples` < 1, `noise` of
+            the wrong shape, or more than one of `noise`, `seed` and `generator`.
+    """
+    check_pair("mu", mu, "logvar", logvar)
+    checks.broadcastable_to("logvar", logvar, "mu", mu.shape)
+    samples = checks.n_samples(n_samples)
+    seed_tensor, seed_value = resolve_noise(mu, samples, seed, generator, noise)
+    stream = checks.word64("stream", stream)
+    if not use_native(mu):
+        return reference.reparameterize(
+            mu,
+            logvar,
+            n_samples=n_samples,
+            seed=seed_value if seed_tensor is None else seed_tensor,
+            noise=noise,
+            stream=stream,
+        )
+    args = (mu, logvar, noise, seed_tensor, seed_value, stream, samples)
+    if gradient_needed(mu, logvar, noise):
+        z: Tensor = autograd.Reparameterize.apply(*args)
+    else:
+        z = OPS.reparameterize.default(*args)
+    return z
+
+
+def reparameterize_with_kl(
+    mu: Tensor,
+    logvar: Tensor,
+    *,
+    n_samples: int | None = None,
+    seed: int | Tensor | None = None,
+    generator: torch.Generator | None = None,
+    noise: Tensor | None = None,
+    stream: int = 0,
+    event_dims: int | None = None,
+    reduction: str = "event",
+) -> tuple[Tensor, Tensor]:
+    """Sample z and compute KL(q ‖ N(0, I)) in one pass over `mu` and `logvar`.
+
+    The same as :func:`reparameterize` and :func:`gaussian_kl`, whose arguments, results and errors
+    it has; `event_dims` and `reduction` are the KL's.
+
+    Returns:
+        z and the KL divergence.
+    """
+    check_pair("mu", mu, "logvar", logvar)
+    checks.broadcastable_to("logvar", logvar, "mu", mu.shape)
+    samples = checks.n_samples(n_samples)
+    dims = checks.event_dims(event_dims, mu.ndim)
+    code = checks.reduction(reduction)
+    seed_tensor, seed_value = resolve_noise(mu, samples, seed, generator, noise)
+    stream = checks.word64("stream", stream)
+    if not use_native(mu):
+        return reference.reparameterize_with_kl(
+            mu,
+            logvar,
+            n_samples=n_samples,
+            seed=seed_value if seed_tensor is None else seed_tensor,
+            noise=noise,
+            stream=stream,
+            event_dims=event_dims,
+            reduction=reduction,
+        )
+    args = (mu, logvar, noise, seed_tensor, seed_value, stream, samples, dims, code)
+    if gradient_needed(mu, logvar, noise):
+        z, kl = autograd.ReparameterizeWithKL.apply(*args)
+    else:
+        z, kl = OPS.reparameterize_with_kl.default(*args)
+    return z, kl
+
+
+def gaussian_kl(
+    mu: Tensor,
+    logvar: Tensor,
+    prior_mu: Tensor | None = None,
+    prior_logvar: Tensor | None = None,
+    *,
+    event_dims: int | None = None,
+    reduction: str = "event",
+) -> Tensor:
+    """KL(q ‖ p) of the diagonal Gaussians q = N(mu, exp(logvar)) and p.
+
+    With p = N(prior_mu, exp(prior_logvar)), d = logvar − prior_logvar and
+    s = (mu − prior_mu) / σ_prior, the sum over each event of ½ (s² + exp(d) − 1 − d), which for
+    p = N(0, I) is (4.5): ½ (mu² + exp(logvar) − 1 − logvar). Never negative.
+
+    Source: Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014, appendix B.
+
+    Args:
+        mu, logvar: parameters of q, of any shapes that broadcast.
+        prior_mu, prior_logvar: parameters of p, broadcastable with them; None means 0.
+        event_dims: trailing dimensions of one event; None: all but the first.
+        reduction: "none", "event", "sum", "mean" or "batchmean".
+
+    Returns:
+        The divergence in nats, one value per event by default. Gradients flow to all four.
+
+    Raises:
+        TypeError: a dtype or type that is not supported.
+        ValueError: shapes that do not broadcast, devices that differ, an unknown `reduction`, or
+            `event_dims` out of range.
+    """
+    check_pair("mu", mu, "logvar", logvar)
+    for name, prior in (("prior_mu", prior_mu), ("prior_logvar", prior_logvar)):
+        if prior is not None:
+            checks.tensor(name, prior)
+            checks.same_device("mu", mu, name, prior)
+    shape = checks.broadcast(mu=mu, logvar=logvar, prior_mu=prior_mu, prior_logvar=prior_logvar)
+    dims = checks.event_dims(event_dims, len(shape))
+    code = checks.reduction(reduction)
+    if not use_native(mu):
+        return reference.gaussian_kl(
+            mu, logvar, prior_mu, prior_logvar, event_dims=dims, reduction=reduction
+        )
+    args = (mu, logvar, prior_mu, prior_logvar, dims, code)
+    if gradient_needed(mu, logvar, prior_mu, prior_logvar):
+        kl: Tensor = autograd.GaussianKL.apply(*args)
+    else:
+        kl = OPS.gaussian_kl.default(*args)
+    return kl
+
+
+def bernoulli_log_likelihood(
+    logits: Tensor, target: Tensor, *, event_dims: int | None = None, reduction: str = "event"
+) -> Tensor:
+    """log p(target) under Bernoulli(sigmoid(logits)): target · logits − softplus(logits).
+
+    The negative of binary cross-entropy with logits, accurate in relative terms where that loses
+    everything: for logits −20 and target 0 it is −2.06e-9, not 0. An infinite logit that agrees
+    with its target gives 0.
+
+    Args:
+        logits: log-odds, of any shape.
+        target: in [0, 1], soft values allowed, or bool or uint8 holding 0 and 1; broadcast with
+            `logits`.
+        event_dims: trailing dimensions of one event; None: all but the first.
+        reduction: "none", "event", "sum", "mean" or "batchmean".
+
+    Returns:
+        The log-likelihood in nats. Gradients flow to `logits`, and to a floating `target`.
+
+    Raises:
+        TypeError: a dtype or type that is not supported.
+        ValueError: shapes that do not broadcast, devices that differ, an unknown `reduction`, or
+            `event_dims` out of range.
+    """
+    checks.tensor("logits", logits)
+    checks.tensor("target", target, checks.FLOATING + checks.BINARY)
+    checks.same_device("logits", logits, "target", target)
+    shape = checks.broadcast(logits=logits, target=target)
+    dims = checks.event_dims(event_dims, len(shape))
+    code = checks.reduction(reduction)
+    if not use_native(logits):
+        return reference.bernoulli_log_likelihood(
+            logits, target, event_dims=dims, reduction=reduction
+        )
+    if gradient_needed(logits, target):
+        ll: Tensor = autograd.BernoulliLogLikelihood.apply(logits, target, dims, code)
+    else:
+        ll = OPS.bernoulli_log_likelihood.default(logits, target, dims, code)
+    return ll
+
+
+def gaussian_log_likelihood(
+    mean: Tensor,
+    target: Tensor,
+    logvar: float | Tensor = 0.0,
+    *,
+    event_dims: int | None = None,
+    reduction: str = "event",
+) -> Tensor:
+    """log N(target; mean, exp(logvar)): −½ (log 2π + logvar + (target − mean)² exp(−logvar)).
+
+    Args:
+        mean, target: of any shapes that broadcast.
+        logvar: a float, a scalar tensor (one learned variance) or a tensor broadcastable to them.
+        event_dims: trailing dimensions of one event; None: all but the first.
+        reduction: "none", "event", "sum", "mean" or "batchmean".
+
+    Returns:
+        The log-likelihood in nats, constants included. Gradients flow to `mean`, `logvar` and
+        `target`.
+
+    Raises:
+        TypeError: a dtype or type that is not supported.
+        ValueError: shapes that do not broadcast, devices that differ, an unknown `reduction`, or
+            `event_dims` out of range.
+    """
+    check_pair("mean", mean, "target", target)
+    shape = checks.broadcast(mean=mean, target=target)
+    variance: Maybe = None
+    value = 0.0
+    if isinstance(logvar, Tensor):
+        checks.tensor("logvar", logvar)
+        checks.same_device("mean", mean, "logvar", logvar)
+        checks.broadcastable_to("logvar", logvar, "mean and target", shape)
+        variance = logvar
+    else:
+        checks.scalar("logvar", logvar)
+        value = float(logvar)
+    dims = checks.event_dims(event_dims, len(shape))
+    code = checks.reduction(reduction)
+    if not use_native(mean):
+        return reference.gaussian_log_likelihood(
+            mean, target, logvar, event_dims=dims, reduction=reduction
+        )
+    args = (mean, target, variance, value, dims, code)
+    if gradient_needed(mean, target, variance):
+        ll: Tensor = autograd.GaussianLogLikelihood.apply(*args)
+    else:
+        ll = OPS.gaussian_log_likelihood.default(*args)
+    return ll
+
+
+def standard_normal(
+    *size: int,
+    seed: int | Tensor,
+    stream: int = 0,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """The noise that :func:`reparameterize` adds: element i of (seed, stream), in row-major order.
+
+    Philox4x32-10 (Salmon et al., SC 2011) and Box–Muller; the same values on every device, in every
+    dtype up to rounding.
+
+    Args:
+        size: the shape, as integers or as one sequence of them.
+        seed: an int or a 0-dimensional int64 tensor.
+        stream: numbers independent noises under one seed.
+        dtype, device: of the result; default: torch's defaults, and the seed's device.
+
+    Raises:
+        TypeError: a dtype or type that is not supported.
+        ValueError: a seed or stream that does not fit 64 bits.
+    """
+    shape = size[0] if len(size) == 1 and not isinstance(size[0], int) else size
+    if device is None and isinstance(seed, Tensor):
+        device = seed.device
+    zero = torch.zeros((), dtype=dtype, device=device)
+    # 0 + exp(0) ε is ε, exactly.
+    return reparameterize(zero.expand(shape), zero, seed=seed, stream=stream)
+
+
+def philox_words(n: int, seed: int, stream: int = 0) -> Tensor:
+    """The first n 32-bit words of a stream, int64 [n]: the raw numbers behind the noise, for tests.
+
+    Raises:
+        TypeError, ValueError: arguments that are not integers, or do not fit 64 bits.
+    """
+    if isinstance(n, bool) or not isinstance(n, int):
+        raise TypeError(f"n was {n!r}, expected an int")
+    if n < 0:
+        raise ValueError(f"n was {n}, expected at least 0")
+    seed, stream = checks.word64("seed", seed), checks.word64("stream", stream)
+    if not available:
+        return reference.philox.words(n, seed, stream, torch.device("cpu"))
+    out = torch.empty(n, dtype=torch.int64)
+    OPS.philox_words.default(out, seed, stream)
+    return out

@@ -1,0 +1,271 @@
+"""The dispatcher's side of the native ops: shapes for tracing, and a guard at the autograd key.
+
+Imported only where the native library is. `torch.ops.vae_ext` is not the public interface: its ops
+compute, and autograd.py differentiates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import reference
+from .checks import REDUCTIONS
+
+Maybe = Tensor | None
+EVENT, NONE = REDUCTIONS["event"], REDUCTIONS["none"]
+
+# ---- Shapes, dtypes and layouts of the results (csrc/tensors.h says the same in C++) -------------
+
+
+def empty_like(t: Tensor, dtype: torch.dtype) -> Tensor:
+    """Dense, with the dimensions in the order of t's strides, as torch's elementwise ops give."""
+    strides = t.stride()
+    order = list(range(t.ndim))
+    if not any(s == 0 and n > 1 for s, n in zip(strides, t.shape, strict=True)):
+        order.sort(key=lambda d: strides[d], reverse=True)  # stable: equal strides keep their order
+    return t.new_empty([t.shape[d] for d in order], dtype=dtype).permute(
+        [order.index(d) for d in range(t.ndim)]
+    )
+
+
+def result_like(shape: Sequence[int], dtype: torch.dtype, lead: Tensor) -> Tensor:
+    if tuple(lead.shape) == tuple(shape):
+        return empty_like(lead, dtype)
+    return lead.new_empty(shape, dtype=dtype)
+
+
+def arithmetic(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def reduced(
+    shape: Sequence[int], dtype: torch.dtype, lead: Tensor, event_dims: int, reduction: int
+) -> Tensor:
+    if reduction == NONE:
+        return result_like(shape, dtype, lead)
+    kept = shape[: len(shape) - event_dims] if reduction == EVENT else ()
+    return lead.new_empty(kept, dtype=arithmetic(dtype))
+
+
+def gradient(t: Maybe, shape: Sequence[int], wanted: bool, like: Tensor) -> Tensor:
+    if t is None or not wanted:
+        return like.new_empty([0], dtype=like.dtype if t is None else t.dtype)
+    if tuple(t.shape) == tuple(shape):
+        return empty_like(t, t.dtype)
+    if t.numel() == 1:
+        return t.new_empty(t.shape)
+    return t.new_empty(shape, dtype=arithmetic(t.dtype))
+
+
+def common_shape(*tensors: Maybe) -> torch.Size:
+    return torch.broadcast_shapes(*(t.shape for t in tensors if t is not None))
+
+
+# ---- Fake kernels --------------------------------------------------------------------------------
+
+
+def sample_shape(shape: Sequence[int], n_samples: int) -> list[int]:
+    return [n_samples, *shape] if n_samples > 0 else list(shape)
+
+
+@torch.library.register_fake("vae_ext::reparameterize")
+def _(
+    mu: Tensor,
+    logvar: Tensor,
+    noise: Maybe,  # noqa: ARG001
+    seed: Maybe,  # noqa: ARG001
+    seed_value: int,  # noqa: ARG001
+    stream: int,  # noqa: ARG001
+    n_samples: int,
+) -> Tensor:
+    return result_like(sample_shape(mu.shape, n_samples), reference.result_dtype(mu, logvar), mu)
+
+
+@torch.library.register_fake("vae_ext::reparameterize_backward")
+def _(
+    grad_z: Tensor,
+    logvar: Tensor,
+    noise: Maybe,
+    seed: Maybe,  # noqa: ARG001
+    seed_value: int,  # noqa: ARG001
+    stream: int,  # noqa: ARG001
+    n_samples: int,
+    wanted: Sequence[bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    mu = grad_z[0] if n_samples > 0 else grad_z
+    return (
+        gradient(mu, mu.shape, wanted[0], mu),
+        gradient(logvar, mu.shape, wanted[1], mu),
+        gradient(noise, grad_z.shape, wanted[2], mu),
+    )
+
+
+@torch.library.register_fake("vae_ext::reparameterize_with_kl")
+def _(
+    mu: Tensor,
+    logvar: Tensor,
+    noise: Maybe,  # noqa: ARG001
+    seed: Maybe,  # noqa: ARG001
+    seed_value: int,  # noqa: ARG001
+    stream: int,  # noqa: ARG001
+    n_samples: int,
+    event_dims: int,
+    reduction: int,
+) -> tuple[Tensor, Tensor]:
+    dtype = reference.result_dtype(mu, logvar)
+    z = result_like(sample_shape(mu.shape, n_samples), dtype, mu)
+    return z, reduced(mu.shape, dtype, mu, event_dims, reduction)
+
+
+@torch.library.register_fake("vae_ext::reparameterize_with_kl_backward")
+def _(
+    grad_z: Maybe,
+    grad_kl: Maybe,  # noqa: ARG001
+    mu: Tensor,
+    logvar: Tensor,
+    noise: Maybe,
+    seed: Maybe,  # noqa: ARG001
+    seed_value: int,  # noqa: ARG001
+    stream: int,  # noqa: ARG001
+    n_samples: int,
+    event_dims: int,  # noqa: ARG001
+    reduction: int,  # noqa: ARG001
+    wanted: Sequence[bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    z_shape = sample_shape(mu.shape, n_samples)
+    return (
+        gradient(mu, mu.shape, wanted[0], mu),
+        gradient(logvar, mu.shape, wanted[1], mu),
+        gradient(noise, z_shape, wanted[2] and grad_z is not None, mu),
+    )
+
+
+@torch.library.register_fake("vae_ext::gaussian_kl")
+def _(
+    mu: Tensor,
+    logvar: Tensor,
+    prior_mu: Maybe,
+    prior_logvar: Maybe,
+    event_dims: int,
+    reduction: int,
+) -> Tensor:
+    tensors = (mu, logvar, prior_mu, prior_logvar)
+    dtype = reference.result_dtype(*tensors)
+    return reduced(common_shape(*tensors), dtype, mu, event_dims, reduction)
+
+
+@torch.library.register_fake("vae_ext::gaussian_kl_backward")
+def _(
+    grad: Tensor,  # noqa: ARG001
+    mu: Tensor,
+    logvar: Tensor,
+    prior_mu: Maybe,
+    prior_logvar: Maybe,
+    event_dims: int,  # noqa: ARG001
+    reduction: int,  # noqa: ARG001
+    wanted: Sequence[bool],
+) -> tuple[Tensor, ...]:
+    tensors = (mu, logvar, prior_mu, prior_logvar)
+    shape = common_shape(*tensors)
+    return tuple(gradient(t, shape, w, mu) for t, w in zip(tensors, wanted, strict=True))
+
+
+@torch.library.register_fake("vae_ext::bernoulli_log_likelihood")
+def _(logits: Tensor, target: Tensor, event_dims: int, reduction: int) -> Tensor:
+    dtype = reference.result_dtype(logits, target)
+    return reduced(common_shape(logits, target), dtype, logits, event_dims, reduction)
+
+
+@torch.library.register_fake("vae_ext::bernoulli_log_likelihood_backward")
+def _(
+    grad: Tensor,  # noqa: ARG001
+    logits: Tensor,
+    target: Tensor,
+    event_dims: int,  # noqa: ARG001
+    reduction: int,  # noqa: ARG001
+    wanted: Sequence[bool],
+) -> tuple[Tensor, ...]:
+    tensors = (logits, target)
+    shape = common_shape(*tensors)
+    return tuple(gradient(t, shape, w, logits) for t, w in zip(tensors, wanted, strict=True))
+
+
+@torch.library.register_fake("vae_ext::gaussian_log_likelihood")
+def _(
+    mean: Tensor,
+    target: Tensor,
+    logvar: Maybe,
+    logvar_value: float,  # noqa: ARG001
+    event_dims: int,
+    reduction: int,
+) -> Tensor:
+    tensors = (mean, target, logvar)
+    dtype = reference.result_dtype(*tensors)
+    return reduced(common_shape(*tensors), dtype, mean, event_dims, reduction)
+
+
+@torch.library.register_fake("vae_ext::gaussian_log_likelihood_backward")
+def _(
+    grad: Tensor,  # noqa: ARG001
+    mean: Tensor,
+    target: Tensor,
+    logvar: Maybe,
+    logvar_value: float,  # noqa: ARG001
+    event_dims: int,  # noqa: ARG001
+    reduction: int,  # noqa: ARG001
+    wanted: Sequence[bool],
+) -> tuple[Tensor, ...]:
+    tensors = (mean, target, logvar)
+    shape = common_shape(*tensors)
+    return tuple(gradient(t, shape, w, mean) for t, w in zip(tensors, wanted, strict=True))
+
+
+@torch.library.register_fake("vae_ext::philox_words")
+def _(out: Tensor, seed: int, stream: int) -> None:  # noqa: ARG001
+    return None
+
+
+# ---- The autograd key ----------------------------------------------------------------------------
+
+DIFFERENTIABLE = (
+    "reparameterize",
+    "reparameterize_with_kl",
+    "gaussian_kl",
+    "bernoulli_log_likelihood",
+    "gaussian_log_likelihood",
+)
+NAMES = [n for name in DIFFERENTIABLE for n in (name, f"{name}_backward")]
+
+_library = torch.library.Library("vae_ext", "IMPL")
+
+
+def _refuse_gradient(name: str) -> None:
+    """Without this a raw op called on tensors that require gradients would lose them."""
+    op = getattr(torch.ops.vae_ext, name).default
+
+    def kernel(keyset: torch._C.DispatchKeySet, *args: Any) -> Any:
+        if torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in args):
+            public = name.removesuffix("_backward")
+            raise RuntimeError(
+                f"torch.ops.vae_ext.{name} has no gradient of its own: call vae_ext.{public}, "
+                "which does, or detach its inputs"
+            )
+        return op.redispatch(keyset & torch._C._after_autograd_keyset, *args)
+
+    _library.impl(name, kernel, "Autograd", with_keyset=True)
+
+
+for _name in NAMES:
+    _refuse_gradient(_name)
+
+
+def call(op: Any, *args: Any) -> Any:
+    """An op from inside an autograd Function: straight to its kernel."""
+    if torch.compiler.is_compiling():
+        return op(*args)
+    with torch._C._AutoDispatchBelowAutograd():
+        return op(*args)

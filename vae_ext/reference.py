@@ -1,0 +1,179 @@
+"""The public functions in plain PyTorch: stable, on any device, differentiable any number of times.
+
+They are the oracle of the tests, and they serve wherever there is no kernel: devices without one,
+double backward, forward-mode differentiation and `torch.func` transforms. The formulas are those of
+csrc/formulas.h; arguments are as in :mod:`vae_ext.functional`, which checks them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from . import philox
+
+# (exp(d) − 1 − d) / 2 = Σ d^n / (2 n!) for n ≥ 2: enough terms for float64 at |d| ≤ 1.
+SERIES = [0.5 / math.factorial(n) for n in range(2, 19)]
+
+
+def arithmetic_dtype(*tensors: Tensor | None) -> torch.dtype:
+    """float64 if any tensor is, else float32: half-precision tensors are computed in float32."""
+    double = any(t is not None and t.dtype == torch.float64 for t in tensors)
+    return torch.float64 if double else torch.float32
+
+
+def result_dtype(*tensors: Tensor | None) -> torch.dtype:
+    """The dtype of elementwise results: torch's promotion among the floating-point inputs."""
+    dtypes = [t.dtype for t in tensors if t is not None and t.is_floating_point()]
+    result = dtypes[0]
+    for dtype in dtypes[1:]:
+        result = torch.promote_types(result, dtype)
+    return result
+
+
+def reduce(terms: Tensor, event_dims: int | None, reduction: str, dtype: torch.dtype) -> Tensor:
+    """Elementwise terms in `dtype`, or their sums in the arithmetic dtype."""
+    if reduction == "none":
+        return terms.to(dtype)
+    dims = max(terms.ndim - 1, 0) if event_dims is None else event_dims
+    if reduction == "event":
+        return terms.flatten(terms.ndim - dims).sum(-1) if dims > 0 else terms
+    if reduction == "mean":
+        return terms.mean()
+    total = terms.sum()
+    if reduction == "sum":
+        return total
+    n_events = math.prod(terms.shape[: terms.ndim - dims])
+    return total / n_events
+
+
+def mul_exp(a: Tensor, y: Tensor) -> Tensor:
+    """a·exp(y), finite wherever the product is."""
+    # Where a = 0 the product is 0 however large y is.
+    limit = 300.0 if a.dtype == torch.float32 else 2400.0
+    quarter = torch.exp(torch.where(a == 0, y.clamp(max=limit), y) * 0.25)
+    return a * quarter * quarter * quarter * quarter
+
+
+def half_series(d: Tensor) -> Tensor:
+    total = torch.full_like(d, SERIES[-1])
+    for c in reversed(SERIES[:-1]):
+        total = total * d + c
+    return d * d * total
+
+
+def split(d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where |d| < 1, and d with the other region masked: no gradient of an unused branch."""
+    near = d.abs() < 1
+    return near, torch.where(near, d, 0.0), torch.where(near, 1.0, d)
+
+
+def half_expm1_minus_x(d: Tensor) -> Tensor:
+    """(exp(d) − 1 − d) / 2."""
+    near, d_near, d_far = split(d)
+    half = torch.full_like(d, 0.5)
+    far = (mul_exp(half, d_far) - 0.5) - 0.5 * d_far.clamp(max=1000.0)
+    return torch.where(near, half_series(d_near), far)
+
+
+def kl_elements(
+    mu: Tensor, logvar: Tensor, prior_mu: Tensor | None, prior_logvar: Tensor | None
+) -> Tensor:
+    s = mu if prior_mu is None else mu - prior_mu
+    d = logvar
+    if prior_logvar is not None:
+        s = mul_exp(s, -0.5 * prior_logvar)
+        d = logvar - prior_logvar
+    return (0.5 * s) * s + half_expm1_minus_x(d)
+
+
+def gaussian_kl(
+    mu: Tensor,
+    logvar: Tensor,
+    prior_mu: Tensor | None = None,
+    prior_logvar: Tensor | None = None,
+    *,
+    event_dims: int | None = None,
+    reduction: str = "event",
+) -> Tensor:
+    tensors = (mu, logvar, prior_mu, prior_logvar)
+    dtype = arithmetic_dtype(*tensors)
+    m, lv, pm, plv = (None if t is None else t.to(dtype) for t in tensors)
+    assert m is not None
+    assert lv is not None
+    return reduce(kl_elements(m, lv, pm, plv), event_dims, reduction, result_dtype(*tensors))
+
+
+def noise_of(
+    shape: tuple[int, ...], seed: int | Tensor, stream: int, device: torch.device
+) -> Tensor:
+    return philox.standard_normal(shape, seed, stream, device)
+
+
+def reparameterize(
+    mu: Tensor,
+    logvar: Tensor,
+    *,
+    n_samples: int | None = None,
+    seed: int | Tensor = 0,
+    noise: Tensor | None = None,
+    stream: int = 0,
+) -> Tensor:
+    dtype = arithmetic_dtype(mu, logvar)
+    shape = mu.shape if n_samples is None else (n_samples, *mu.shape)
+    if noise is None:
+        noise = noise_of(tuple(shape), seed, stream, mu.device)
+    z = mu.to(dtype) + mul_exp(noise.to(dtype), 0.5 * logvar.to(dtype))
+    return z.to(result_dtype(mu, logvar))
+
+
+def reparameterize_with_kl(
+    mu: Tensor,
+    logvar: Tensor,
+    *,
+    n_samples: int | None = None,
+    seed: int | Tensor = 0,
+    noise: Tensor | None = None,
+    stream: int = 0,
+    event_dims: int | None = None,
+    reduction: str = "event",
+) -> tuple[Tensor, Tensor]:
+    z = reparameterize(mu, logvar, n_samples=n_samples, seed=seed, noise=noise, stream=stream)
+    if logvar.shape != mu.shape:
+        logvar = logvar.expand(mu.shape)
+    return z, gaussian_kl(mu, logvar, event_dims=event_dims, reduction=reduction)
+
+
+def bernoulli_log_likelihood(
+    logits: Tensor, target: Tensor, *, event_dims: int | None = None, reduction: str = "event"
+) -> Tensor:
+    dtype = arithmetic_dtype(logits, target)
+    x, t = logits.to(dtype), target.to(dtype)
+    # t log sigmoid(x) + (1 − t) log sigmoid(−x). An infinite logit that agrees with its target
+    # would be inf · 0, whose limit is 0.
+    agree = ((t == 1) & (x > 0)) | ((t == 0) & (x < 0))
+    x = torch.where(agree, x.clamp(-1e30, 1e30), x)
+    terms = t * F.logsigmoid(x) + (1 - t) * F.logsigmoid(-x)
+    return reduce(terms, event_dims, reduction, result_dtype(logits, target))
+
+
+def gaussian_log_likelihood(
+    mean: Tensor,
+    target: Tensor,
+    logvar: float | Tensor = 0.0,
+    *,
+    event_dims: int | None = None,
+    reduction: str = "event",
+) -> Tensor:
+    tensors = (mean, target, logvar if isinstance(logvar, Tensor) else None)
+    dtype = arithmetic_dtype(*tensors)
+    if isinstance(logvar, Tensor):
+        lv = logvar.to(dtype)
+    else:
+        lv = torch.tensor(logvar, dtype=dtype, device=mean.device)
+    s = mul_exp(target.to(dtype) - mean.to(dtype), -0.5 * lv)
+    terms = -((0.5 * s) * s + 0.5 * (lv + math.log(2 * math.pi)))
+    return reduce(terms, event_dims, reduction, result_dtype(*tensors))
