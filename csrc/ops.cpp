@@ -1,15 +1,17 @@
 // The schemas of the ops and the module vae_ext._C; nothing else. The kernels register themselves
 // beside their code. reduction: 0 none, 1 event, 2 sum, 3 mean, 4 batchmean. n_samples = 0: no
-// sample dimension. wanted: which inputs' gradients are computed; the others come back empty.
+// sample dimension. wanted: bit i asks for the gradient of input i; the others come back empty.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 #include <torch/csrc/stable/library.h>
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "cpu/kernels.h"
 #include "philox.h"
+#include "tensors.h"
 
 #define VAE_EXT_NOISE "Tensor? noise, Tensor? seed, int seed_value, int stream, int n_samples"
 #define VAE_EXT_EVENT "int event_dims, int reduction"
@@ -17,28 +19,29 @@
 STABLE_TORCH_LIBRARY(vae_ext, m) {
   m.def("reparameterize(Tensor mu, Tensor logvar, " VAE_EXT_NOISE ") -> Tensor");
   m.def("reparameterize_backward(Tensor grad_z, Tensor logvar, " VAE_EXT_NOISE
-        ", bool[] wanted) -> (Tensor, Tensor, Tensor)");
+        ", int wanted) -> (Tensor, Tensor)");
+  m.def("reparameterize_dnoise(Tensor grad_z, Tensor logvar, Tensor noise) -> Tensor");
 
   m.def("reparameterize_with_kl(Tensor mu, Tensor logvar, " VAE_EXT_NOISE ", " VAE_EXT_EVENT
         ") -> (Tensor, Tensor)");
   m.def(
       "reparameterize_with_kl_backward(Tensor? grad_z, Tensor? grad_kl, Tensor mu, Tensor logvar,"
-      " " VAE_EXT_NOISE ", " VAE_EXT_EVENT ", bool[] wanted) -> (Tensor, Tensor, Tensor)");
+      " " VAE_EXT_NOISE ", " VAE_EXT_EVENT ", int wanted) -> (Tensor, Tensor)");
 
   m.def("gaussian_kl(Tensor mu, Tensor logvar, Tensor? prior_mu, Tensor? prior_logvar, "
         VAE_EXT_EVENT ") -> Tensor");
   m.def("gaussian_kl_backward(Tensor grad, Tensor mu, Tensor logvar, Tensor? prior_mu,"
         " Tensor? prior_logvar, " VAE_EXT_EVENT
-        ", bool[] wanted) -> (Tensor, Tensor, Tensor, Tensor)");
+        ", int wanted) -> (Tensor, Tensor, Tensor, Tensor)");
 
   m.def("bernoulli_log_likelihood(Tensor logits, Tensor target, " VAE_EXT_EVENT ") -> Tensor");
   m.def("bernoulli_log_likelihood_backward(Tensor grad, Tensor logits, Tensor target, "
-        VAE_EXT_EVENT ", bool[] wanted) -> (Tensor, Tensor)");
+        VAE_EXT_EVENT ", int wanted) -> (Tensor, Tensor)");
 
   m.def("gaussian_log_likelihood(Tensor mean, Tensor target, Tensor? logvar, float logvar_value, "
         VAE_EXT_EVENT ") -> Tensor");
   m.def("gaussian_log_likelihood_backward(Tensor grad, Tensor mean, Tensor target, Tensor? logvar,"
-        " float logvar_value, " VAE_EXT_EVENT ", bool[] wanted) -> (Tensor, Tensor, Tensor)");
+        " float logvar_value, " VAE_EXT_EVENT ", int wanted) -> (Tensor, Tensor, Tensor)");
 
   m.def("philox_words(Tensor(a!) out, int seed, int stream) -> ()");
 }
@@ -67,6 +70,21 @@ PYBIND11_MODULE(_C, m) {
         "The instruction set in use.");
   m.def("set_simd_level", &vae_ext::set_simd_level, pybind11::arg("level"),
         "Force an instruction set, as the environment variable VAE_EXT_SIMD does.");
+  m.def(
+      "draw_cpu_seed",
+      [] {
+        // torch.empty((), dtype=torch.int64).random_() without what it costs to come here through
+        // Python. The tensor is never destroyed, since threads may end after torch does.
+        thread_local int64_t seed = 0;
+        thread_local const auto* out = new torch::stable::Tensor(vae_ext::wrap_scalar(&seed));
+        StableIValue stack[] = {torch::stable::detail::from(*out),
+                                torch::stable::detail::from(std::optional<int64_t>())};
+        STABLE_TORCH_ERROR_CODE_CHECK(
+            torch_call_dispatcher("aten::random_", "", stack, TORCH_ABI_VERSION));
+        torch::stable::detail::to<torch::stable::Tensor>(stack[0]);  // owned: the result
+        return seed;
+      },
+      "63 random bits from torch's default CPU generator.");
   m.def(
       "philox4x32_10",
       [](std::vector<uint32_t> counter, std::vector<uint32_t> key) {

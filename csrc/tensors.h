@@ -3,6 +3,7 @@
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
@@ -71,12 +72,12 @@ inline Tensor empty_strided(const Shape& shape, const Shape& strides, ScalarType
                             const Tensor& like) {
   int32_t device_type = 0;
   int32_t device_index = 0;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
   const auto dtype_code =
       torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype));
   AtenTensorHandle handle = nullptr;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(shape.size()), shape.data(),
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(shape.size()), shape.data(),
                                                   strides.data(), dtype_code, device_type,
                                                   device_index, &handle));
   return Tensor(handle);
@@ -112,6 +113,28 @@ inline Tensor empty_like(const Tensor& t, ScalarType dtype) {
     next *= std::max<int64_t>(shape[order[i]], 1);
   }
   return empty_strided(shape, dense, dtype, t);
+}
+
+// A gradient of a broadcast result, summed to the shape of the input that it belongs to.
+inline Tensor sum_to(const Tensor& gradient, const Tensor& input) {
+  const Shape from = shape_of(gradient);
+  const Shape to = shape_of(input);
+  const size_t added = from.size() - to.size();
+  std::vector<int64_t> dims;
+  for (size_t d = 0; d < from.size(); ++d) {
+    if (d < added || (to[d - added] == 1 && from[d] != 1)) dims.push_back(static_cast<int64_t>(d));
+  }
+  const Tensor sums = torch::stable::sum(gradient, dims, true);
+  return torch::stable::to(torch::stable::reshape(sums, to), input.scalar_type());
+}
+
+// A 0-dimensional CPU tensor over a number that the caller owns.
+inline Tensor wrap_scalar(int64_t* value) {
+  AtenTensorHandle handle = nullptr;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_create_tensor_from_blob(
+      value, 0, nullptr, nullptr, 0, aoti_torch_dtype_int64(), aoti_torch_device_type_cpu(), 0,
+      &handle));
+  return Tensor(handle);
 }
 
 // The result of an elementwise op over `shape`: laid out like `lead` where that has the shape.
@@ -160,6 +183,17 @@ struct EventPlan {
     const Shape events(shape.begin(), shape.begin() + static_cast<int64_t>(lead_dims));
     return empty(scalar() ? Shape{} : events, arithmetic_type(dtype), lead);
   }
+};
+
+// Which gradients a backward op computes: bit i for input i. (A list of booleans costs a microsecond
+// more per call.)
+class Wanted {
+ public:
+  explicit Wanted(int64_t bits) : bits_(bits) {}
+  bool operator[](int i) const { return ((bits_ >> i) & 1) != 0; }
+
+ private:
+  int64_t bits_;
 };
 
 }  // namespace vae_ext

@@ -1,11 +1,13 @@
 """The torch.autograd Functions: the native ops with their hand-derived backward ops.
 
-Each keeps its inputs, its outputs and the seed for backward, and nothing else. A backward pass that
-is itself to be differentiated (`create_graph=True`) goes through the reference formulas.
+Each takes its tensors and then one tuple of numbers, as the op does. It keeps its inputs, its
+outputs and the seed for backward, and nothing else. A backward pass that is itself to be
+differentiated (`create_graph=True`) goes through the reference formulas.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,22 +22,35 @@ OPS = torch.ops.vae_ext
 REDUCTION_NAMES = {code: name for name, code in REDUCTIONS.items()}
 Maybe = Tensor | None
 
+# needs_input_grad as the ops take it: bit i for input i.
+MASKS = {
+    wanted: sum(1 << i for i, w in enumerate(wanted) if w)
+    for n in (2, 3, 4)
+    for wanted in itertools.product((False, True), repeat=n)
+}
 
-def to_size(gradient: Tensor, t: Tensor) -> Tensor:
-    """The gradient of an input that was broadcast or promoted, as that input's."""
-    if gradient.shape != t.shape:
-        gradient = gradient.sum_to_size(t.shape)
-    return gradient if gradient.dtype == t.dtype else gradient.to(t.dtype)
+
+class NativeFunction(torch.autograd.Function):
+    op: Any
+
+    @classmethod
+    def fast_apply(cls, *args: Any) -> Any:
+        """`apply` less the bookkeeping for torch.func, whose transforms never come here.
+
+        For a small latent that bookkeeping costs as much as the arithmetic.
+        """
+        return super(torch.autograd.Function, cls).apply(*args)
 
 
-def collect(
-    gradients: Sequence[Tensor], inputs: Sequence[Maybe], wanted: Sequence[bool]
-) -> list[Maybe]:
-    """What a backward op returned, with None where no gradient was asked for."""
-    return [
-        to_size(g, t) if w and t is not None else None
-        for g, t, w in zip(gradients, inputs, wanted, strict=True)
-    ]
+def run(function: type[NativeFunction], tensors: tuple[Maybe, ...], options: tuple[Any, ...]) -> Any:
+    """The Function where a gradient is needed, and the op alone where none is."""
+    if torch.is_grad_enabled():
+        for t in tensors:
+            if t is not None and t.requires_grad:
+                if torch.compiler.is_compiling():
+                    return function.apply(*tensors, options)
+                return function.fast_apply(*tensors, options)
+    return call(function.op, *tensors, *options)
 
 
 def graph_wanted() -> bool:
@@ -73,31 +88,33 @@ def differentiable(
     ]
 
 
-class Reparameterize(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        mu: Tensor,
-        logvar: Tensor,
-        noise: Maybe,
-        seed: Maybe,
-        seed_value: int,
-        stream: int,
-        n_samples: int,
-    ) -> Tensor:
-        # mu is not kept: no gradient depends on it.
-        ctx.save_for_backward(logvar, noise, seed)
-        ctx.key = (seed_value, stream, n_samples)
-        ctx.mu_dtype = mu.dtype
-        z: Tensor = call(
-            OPS.reparameterize.default, mu, logvar, noise, seed, seed_value, stream, n_samples
-        )
-        return z
+def only_wanted(gradients: Sequence[Tensor], wanted: Sequence[bool]) -> list[Maybe]:
+    return [g if w else None for g, w in zip(gradients, wanted, strict=True)]
+
+
+def noise_gradient(grad_z: Tensor, logvar: Tensor, noise: Tensor) -> Any:
+    return call(OPS.reparameterize_dnoise.default, grad_z, logvar, noise)
+
+
+class Reparameterize(NativeFunction):
+    """Tensors mu, logvar, noise, seed; options seed_value, stream, n_samples."""
+
+    op = OPS.reparameterize.default
 
     @staticmethod
-    def backward(ctx: Any, grad_z: Tensor) -> tuple[Maybe, ...]:  # type: ignore[override]
+    def forward(
+        ctx: Any, mu: Tensor, logvar: Tensor, noise: Maybe, seed: Maybe, options: tuple[int, ...]
+    ) -> Any:
+        # mu is not kept: no gradient depends on it.
+        ctx.save_for_backward(logvar, noise, seed)
+        ctx.options = options
+        ctx.mu_dtype = mu.dtype
+        return call(OPS.reparameterize.default, mu, logvar, noise, seed, *options)
+
+    @staticmethod
+    def backward(ctx: Any, grad_z: Tensor) -> Any:  # type: ignore[override]
         logvar, noise, seed = ctx.saved_tensors
-        seed_value, stream, n_samples = ctx.key
+        seed_value, stream, n_samples = ctx.options
         wanted = ctx.needs_input_grad[:3]
 
         if graph_wanted():
@@ -114,75 +131,54 @@ class Reparameterize(torch.autograd.Function):
                     stream=stream,
                 )
 
-            inputs = (mu, logvar, noise)
-            return (*differentiable(function, inputs, wanted, (grad_z,)), None, None, None, None)
+            return (*differentiable(function, (mu, logvar, noise), wanted, (grad_z,)), None, None)
 
-        # dz/dmu = 1
-        grad_mu = grad_z if wanted[0] else None
-        if n_samples or wanted[1] or wanted[2]:
-            gradients = call(
+        grad_mu = grad_z if wanted[0] else None  # dz/dmu = 1
+        grad_logvar = None
+        if n_samples or wanted[1]:
+            grad_mu, grad_logvar = call(
                 OPS.reparameterize_backward.default,
                 grad_z,
                 logvar,
                 noise,
                 seed,
-                seed_value,
-                stream,
-                n_samples,
-                [wanted[0] and n_samples > 0, wanted[1], wanted[2]],
+                *ctx.options,
+                MASKS[wanted[0] and n_samples > 0, wanted[1]],
             )
-            if n_samples and wanted[0]:
-                grad_mu = gradients[0]
-            rest = collect(gradients[1:], (logvar, noise), wanted[1:])
-        else:
-            rest = [None, None]
-        if grad_mu is not None and grad_mu.dtype != ctx.mu_dtype:
-            grad_mu = grad_mu.to(ctx.mu_dtype)
-        return (grad_mu, *rest, None, None, None, None)
+            if not n_samples:
+                grad_mu = grad_z
+        return (
+            grad_mu.to(ctx.mu_dtype) if wanted[0] else None,
+            grad_logvar if wanted[1] else None,
+            noise_gradient(grad_z, logvar, noise) if wanted[2] else None,
+            None,
+            None,
+        )
 
 
-class ReparameterizeWithKL(torch.autograd.Function):
+class ReparameterizeWithKL(NativeFunction):
+    """Tensors mu, logvar, noise, seed; options seed_value, stream, n_samples, event_dims, reduction."""
+
+    op = OPS.reparameterize_with_kl.default
+
     @staticmethod
     def forward(
-        ctx: Any,
-        mu: Tensor,
-        logvar: Tensor,
-        noise: Maybe,
-        seed: Maybe,
-        seed_value: int,
-        stream: int,
-        n_samples: int,
-        event_dims: int,
-        reduction: int,
-    ) -> tuple[Tensor, Tensor]:
+        ctx: Any, mu: Tensor, logvar: Tensor, noise: Maybe, seed: Maybe, options: tuple[int, ...]
+    ) -> Any:
         ctx.save_for_backward(mu, logvar, noise, seed)
-        ctx.key = (seed_value, stream, n_samples, event_dims, reduction)
+        ctx.options = options
         ctx.set_materialize_grads(False)  # an output that is not used costs nothing
-        z, kl = call(
-            OPS.reparameterize_with_kl.default,
-            mu,
-            logvar,
-            noise,
-            seed,
-            seed_value,
-            stream,
-            n_samples,
-            event_dims,
-            reduction,
-        )
-        return z, kl
+        return call(OPS.reparameterize_with_kl.default, mu, logvar, noise, seed, *options)
 
     @staticmethod
-    def backward(  # type: ignore[override]
-        ctx: Any, grad_z: Maybe, grad_kl: Maybe
-    ) -> tuple[Maybe, ...]:
+    def backward(ctx: Any, grad_z: Maybe, grad_kl: Maybe) -> Any:  # type: ignore[override]
         if grad_z is None and grad_kl is None:
-            return (None,) * 9
+            return None, None, None, None, None
         mu, logvar, noise, seed = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:3]
 
         if graph_wanted():
-            seed_value, stream, n_samples, event_dims, reduction = ctx.key
+            seed_value, stream, n_samples, event_dims, reduction = ctx.options
 
             def function(mu: Tensor, logvar: Tensor, noise: Maybe) -> tuple[Tensor, Tensor]:
                 return reference.reparameterize_with_kl(
@@ -197,9 +193,9 @@ class ReparameterizeWithKL(torch.autograd.Function):
                 )
 
             inputs = (mu, logvar, noise)
-            return (*differentiable(function, inputs, wanted, (grad_z, grad_kl)), *(None,) * 6)
+            return (*differentiable(function, inputs, wanted, (grad_z, grad_kl)), None, None)
 
-        gradients = call(
+        grad_mu, grad_logvar = call(
             OPS.reparameterize_with_kl_backward.default,
             grad_z,
             grad_kl,
@@ -207,16 +203,23 @@ class ReparameterizeWithKL(torch.autograd.Function):
             logvar,
             noise,
             seed,
-            *ctx.key,
-            wanted,
+            *ctx.options,
+            MASKS[wanted[:2]],
         )
-        collected = collect(gradients, (mu, logvar, noise), wanted)
-        if grad_z is None:
-            collected[2] = None
-        return (*collected, *(None,) * 6)
+        return (
+            grad_mu if wanted[0] else None,
+            grad_logvar if wanted[1] else None,
+            noise_gradient(grad_z, logvar, noise) if wanted[2] and grad_z is not None else None,
+            None,
+            None,
+        )
 
 
-class GaussianKL(torch.autograd.Function):
+class GaussianKL(NativeFunction):
+    """Tensors mu, logvar, prior_mu, prior_logvar; options event_dims, reduction."""
+
+    op = OPS.gaussian_kl.default
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -224,99 +227,89 @@ class GaussianKL(torch.autograd.Function):
         logvar: Tensor,
         prior_mu: Maybe,
         prior_logvar: Maybe,
-        event_dims: int,
-        reduction: int,
-    ) -> Tensor:
+        options: tuple[int, int],
+    ) -> Any:
         ctx.save_for_backward(mu, logvar, prior_mu, prior_logvar)
-        ctx.events = (event_dims, reduction)
-        kl: Tensor = call(
-            OPS.gaussian_kl.default, mu, logvar, prior_mu, prior_logvar, event_dims, reduction
-        )
-        return kl
+        ctx.options = options
+        return call(OPS.gaussian_kl.default, mu, logvar, prior_mu, prior_logvar, *options)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Maybe, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
         inputs = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:4]
 
         if graph_wanted():
-            event_dims, reduction = ctx.events
+            event_dims, reduction = ctx.options
 
             def function(*tensors: Any) -> Tensor:
                 return reference.gaussian_kl(
                     *tensors, event_dims=event_dims, reduction=REDUCTION_NAMES[reduction]
                 )
 
-            return (*differentiable(function, inputs, wanted, (grad,)), None, None)
+            return (*differentiable(function, inputs, wanted, (grad,)), None)
 
-        gradients = call(OPS.gaussian_kl_backward.default, grad, *inputs, *ctx.events, wanted)
-        return (*collect(gradients, inputs, wanted), None, None)
-
-
-class BernoulliLogLikelihood(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, logits: Tensor, target: Tensor, event_dims: int, reduction: int
-    ) -> Tensor:
-        ctx.save_for_backward(logits, target)
-        ctx.events = (event_dims, reduction)
-        ll: Tensor = call(
-            OPS.bernoulli_log_likelihood.default, logits, target, event_dims, reduction
+        gradients = call(
+            OPS.gaussian_kl_backward.default, grad, *inputs, *ctx.options, MASKS[wanted]
         )
-        return ll
+        return (*only_wanted(gradients, wanted), None)
+
+
+class BernoulliLogLikelihood(NativeFunction):
+    """Tensors logits, target; options event_dims, reduction."""
+
+    op = OPS.bernoulli_log_likelihood.default
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Maybe, ...]:  # type: ignore[override]
+    def forward(ctx: Any, logits: Tensor, target: Tensor, options: tuple[int, int]) -> Any:
+        ctx.save_for_backward(logits, target)
+        ctx.options = options
+        return call(OPS.bernoulli_log_likelihood.default, logits, target, *options)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
         inputs = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:2]
 
         if graph_wanted():
-            event_dims, reduction = ctx.events
+            event_dims, reduction = ctx.options
 
             def function(logits: Tensor, target: Tensor) -> Tensor:
                 return reference.bernoulli_log_likelihood(
                     logits, target, event_dims=event_dims, reduction=REDUCTION_NAMES[reduction]
                 )
 
-            return (*differentiable(function, inputs, wanted, (grad,)), None, None)
+            return (*differentiable(function, inputs, wanted, (grad,)), None)
 
         gradients = call(
-            OPS.bernoulli_log_likelihood_backward.default, grad, *inputs, *ctx.events, wanted
+            OPS.bernoulli_log_likelihood_backward.default,
+            grad,
+            *inputs,
+            *ctx.options,
+            MASKS[wanted],
         )
-        return (*collect(gradients, inputs, wanted), None, None)
+        return (*only_wanted(gradients, wanted), None)
 
 
-class GaussianLogLikelihood(torch.autograd.Function):
+class GaussianLogLikelihood(NativeFunction):
+    """Tensors mean, target, logvar; options logvar_value, event_dims, reduction."""
+
+    op = OPS.gaussian_log_likelihood.default
+
     @staticmethod
     def forward(
-        ctx: Any,
-        mean: Tensor,
-        target: Tensor,
-        logvar: Maybe,
-        logvar_value: float,
-        event_dims: int,
-        reduction: int,
-    ) -> Tensor:
+        ctx: Any, mean: Tensor, target: Tensor, logvar: Maybe, options: tuple[float, int, int]
+    ) -> Any:
         ctx.save_for_backward(mean, target, logvar)
-        ctx.rest = (logvar_value, event_dims, reduction)
-        ll: Tensor = call(
-            OPS.gaussian_log_likelihood.default,
-            mean,
-            target,
-            logvar,
-            logvar_value,
-            event_dims,
-            reduction,
-        )
-        return ll
+        ctx.options = options
+        return call(OPS.gaussian_log_likelihood.default, mean, target, logvar, *options)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Maybe, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
         inputs = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:3]
 
         if graph_wanted():
-            logvar_value, event_dims, reduction = ctx.rest
+            logvar_value, event_dims, reduction = ctx.options
 
             def function(mean: Tensor, target: Tensor, logvar: Maybe) -> Tensor:
                 return reference.gaussian_log_likelihood(
@@ -327,9 +320,13 @@ class GaussianLogLikelihood(torch.autograd.Function):
                     reduction=REDUCTION_NAMES[reduction],
                 )
 
-            return (*differentiable(function, inputs, wanted, (grad,)), None, None, None)
+            return (*differentiable(function, inputs, wanted, (grad,)), None)
 
         gradients = call(
-            OPS.gaussian_log_likelihood_backward.default, grad, *inputs, *ctx.rest, wanted
+            OPS.gaussian_log_likelihood_backward.default,
+            grad,
+            *inputs,
+            *ctx.options,
+            MASKS[wanted],
         )
-        return (*collect(gradients, inputs, wanted), None, None, None)
+        return (*only_wanted(gradients, wanted), None)

@@ -11,12 +11,8 @@ from . import native
 
 def use_native(first: Tensor) -> bool:
     """True where a kernel exists for the device and no transform needs to see the formulas."""
-    if first.device.type not in native.devices:
+    if not (native.available and (first.is_cpu or first.is_meta)):
         return False
     if torch._C._are_functorch_transforms_active():  # torch.func.grad, vmap, jvp, …
         return False
-    return torch.compiler.is_compiling() or forward_ad._current_level < 0
-
-
-def gradient_needed(*tensors: Tensor | None) -> bool:
-    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    return forward_ad._current_level < 0 or torch.compiler.is_compiling()

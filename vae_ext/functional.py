@@ -17,14 +17,13 @@ import torch
 from torch import Tensor
 
 from . import checks, reference
-from .dispatch import gradient_needed, use_native
+from .dispatch import use_native
 from .native import available
 from .seeds import draw_seed
 
 if available:
     from . import autograd
 
-OPS = torch.ops.vae_ext
 Maybe = Tensor | None
 
 
@@ -68,7 +67,7 @@ def resolve_noise(
             raise ValueError(
                 f"generator was on {generator.device}, expected the device of mu, {mu.device}"
             )
-        return draw_seed(mu.device, generator), 0
+        return draw_seed(mu.device, generator)
     if isinstance(seed, Tensor):
         checks.seed_tensor(seed, mu.device)
         return seed, 0
@@ -122,11 +121,9 @@ def reparameterize(
             noise=noise,
             stream=stream,
         )
-    args = (mu, logvar, noise, seed_tensor, seed_value, stream, samples)
-    if gradient_needed(mu, logvar, noise):
-        z: Tensor = autograd.Reparameterize.apply(*args)
-    else:
-        z = OPS.reparameterize.default(*args)
+    z: Tensor = autograd.run(
+        autograd.Reparameterize, (mu, logvar, noise, seed_tensor), (seed_value, stream, samples)
+    )
     return z
 
 
@@ -168,11 +165,11 @@ def reparameterize_with_kl(
             event_dims=event_dims,
             reduction=reduction,
         )
-    args = (mu, logvar, noise, seed_tensor, seed_value, stream, samples, dims, code)
-    if gradient_needed(mu, logvar, noise):
-        z, kl = autograd.ReparameterizeWithKL.apply(*args)
-    else:
-        z, kl = OPS.reparameterize_with_kl.default(*args)
+    z, kl = autograd.run(
+        autograd.ReparameterizeWithKL,
+        (mu, logvar, noise, seed_tensor),
+        (seed_value, stream, samples, dims, code),
+    )
     return z, kl
 
 
@@ -219,11 +216,9 @@ def gaussian_kl(
         return reference.gaussian_kl(
             mu, logvar, prior_mu, prior_logvar, event_dims=dims, reduction=reduction
         )
-    args = (mu, logvar, prior_mu, prior_logvar, dims, code)
-    if gradient_needed(mu, logvar, prior_mu, prior_logvar):
-        kl: Tensor = autograd.GaussianKL.apply(*args)
-    else:
-        kl = OPS.gaussian_kl.default(*args)
+    kl: Tensor = autograd.run(
+        autograd.GaussianKL, (mu, logvar, prior_mu, prior_logvar), (dims, code)
+    )
     return kl
 
 
@@ -261,10 +256,7 @@ def bernoulli_log_likelihood(
         return reference.bernoulli_log_likelihood(
             logits, target, event_dims=dims, reduction=reduction
         )
-    if gradient_needed(logits, target):
-        ll: Tensor = autograd.BernoulliLogLikelihood.apply(logits, target, dims, code)
-    else:
-        ll = OPS.bernoulli_log_likelihood.default(logits, target, dims, code)
+    ll: Tensor = autograd.run(autograd.BernoulliLogLikelihood, (logits, target), (dims, code))
     return ll
 
 
@@ -311,11 +303,9 @@ def gaussian_log_likelihood(
         return reference.gaussian_log_likelihood(
             mean, target, logvar, event_dims=dims, reduction=reduction
         )
-    args = (mean, target, variance, value, dims, code)
-    if gradient_needed(mean, target, variance):
-        ll: Tensor = autograd.GaussianLogLikelihood.apply(*args)
-    else:
-        ll = OPS.gaussian_log_likelihood.default(*args)
+    ll: Tensor = autograd.run(
+        autograd.GaussianLogLikelihood, (mean, target, variance), (value, dims, code)
+    )
     return ll
 
 
@@ -363,5 +353,5 @@ def philox_words(n: int, seed: int, stream: int = 0) -> Tensor:
     if not available:
         return reference.philox.words(n, seed, stream, torch.device("cpu"))
     out = torch.empty(n, dtype=torch.int64)
-    OPS.philox_words.default(out, seed, stream)
+    torch.ops.vae_ext.philox_words.default(out, seed, stream)
     return out

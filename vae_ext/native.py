@@ -8,7 +8,6 @@ try:
     import vae_ext._C as _C  # registers torch.ops.vae_ext.*
 except ImportError as error:
     available = False
-    devices: frozenset[str] = frozenset()
     cause = str(error)
     warnings.warn(
         f"vae_ext runs without its native library: {cause}. Every function works, through plain "
@@ -20,8 +19,12 @@ except ImportError as error:
     )
 else:
     available = True
-    devices = frozenset({"cpu", "meta"})
     cause = ""
+
+
+def draw_cpu_seed() -> int:
+    """63 random bits from torch's default CPU generator, the same that `seeds.draw` takes."""
+    return int(_C.draw_cpu_seed())
 
 
 def simd_levels() -> list[str]:

@@ -51,14 +51,19 @@ def reduced(
     return lead.new_empty(kept, dtype=arithmetic(dtype))
 
 
-def gradient(t: Maybe, shape: Sequence[int], wanted: bool, like: Tensor) -> Tensor:
-    if t is None or not wanted:
-        return like.new_empty([0], dtype=like.dtype if t is None else t.dtype)
-    if tuple(t.shape) == tuple(shape):
-        return empty_like(t, t.dtype)
-    if t.numel() == 1:
+def gradients(inputs: Sequence[Maybe], shape: Sequence[int], wanted: int) -> tuple[Tensor, ...]:
+    """What a backward op returns for inputs that were broadcast to `shape`."""
+    like = inputs[0]
+    assert like is not None
+
+    def one(i: int, t: Maybe) -> Tensor:
+        if t is None or not wanted >> i & 1:
+            return like.new_empty([0], dtype=like.dtype if t is None else t.dtype)
+        if tuple(t.shape) == tuple(shape):
+            return empty_like(t, t.dtype)
         return t.new_empty(t.shape)
-    return t.new_empty(shape, dtype=arithmetic(t.dtype))
+
+    return tuple(one(i, t) for i, t in enumerate(inputs))
 
 
 def common_shape(*tensors: Maybe) -> torch.Size:
@@ -89,19 +94,20 @@ def _(
 def _(
     grad_z: Tensor,
     logvar: Tensor,
-    noise: Maybe,
+    noise: Maybe,  # noqa: ARG001
     seed: Maybe,  # noqa: ARG001
     seed_value: int,  # noqa: ARG001
     stream: int,  # noqa: ARG001
     n_samples: int,
-    wanted: Sequence[bool],
-) -> tuple[Tensor, Tensor, Tensor]:
+    wanted: int,
+) -> tuple[Tensor, ...]:
     mu = grad_z[0] if n_samples > 0 else grad_z
-    return (
-        gradient(mu, mu.shape, wanted[0], mu),
-        gradient(logvar, mu.shape, wanted[1], mu),
-        gradient(noise, grad_z.shape, wanted[2], mu),
-    )
+    return gradients((mu, logvar), mu.shape, wanted)
+
+
+@torch.library.register_fake("vae_ext::reparameterize_dnoise")
+def _(grad_z: Tensor, logvar: Tensor, noise: Tensor) -> Tensor:  # noqa: ARG001
+    return empty_like(noise, noise.dtype)
 
 
 @torch.library.register_fake("vae_ext::reparameterize_with_kl")
@@ -123,25 +129,20 @@ def _(
 
 @torch.library.register_fake("vae_ext::reparameterize_with_kl_backward")
 def _(
-    grad_z: Maybe,
+    grad_z: Maybe,  # noqa: ARG001
     grad_kl: Maybe,  # noqa: ARG001
     mu: Tensor,
     logvar: Tensor,
-    noise: Maybe,
+    noise: Maybe,  # noqa: ARG001
     seed: Maybe,  # noqa: ARG001
     seed_value: int,  # noqa: ARG001
     stream: int,  # noqa: ARG001
-    n_samples: int,
+    n_samples: int,  # noqa: ARG001
     event_dims: int,  # noqa: ARG001
     reduction: int,  # noqa: ARG001
-    wanted: Sequence[bool],
-) -> tuple[Tensor, Tensor, Tensor]:
-    z_shape = sample_shape(mu.shape, n_samples)
-    return (
-        gradient(mu, mu.shape, wanted[0], mu),
-        gradient(logvar, mu.shape, wanted[1], mu),
-        gradient(noise, z_shape, wanted[2] and grad_z is not None, mu),
-    )
+    wanted: int,
+) -> tuple[Tensor, ...]:
+    return gradients((mu, logvar), mu.shape, wanted)
 
 
 @torch.library.register_fake("vae_ext::gaussian_kl")
@@ -167,11 +168,10 @@ def _(
     prior_logvar: Maybe,
     event_dims: int,  # noqa: ARG001
     reduction: int,  # noqa: ARG001
-    wanted: Sequence[bool],
+    wanted: int,
 ) -> tuple[Tensor, ...]:
     tensors = (mu, logvar, prior_mu, prior_logvar)
-    shape = common_shape(*tensors)
-    return tuple(gradient(t, shape, w, mu) for t, w in zip(tensors, wanted, strict=True))
+    return gradients(tensors, common_shape(*tensors), wanted)
 
 
 @torch.library.register_fake("vae_ext::bernoulli_log_likelihood")
@@ -187,11 +187,10 @@ def _(
     target: Tensor,
     event_dims: int,  # noqa: ARG001
     reduction: int,  # noqa: ARG001
-    wanted: Sequence[bool],
+    wanted: int,
 ) -> tuple[Tensor, ...]:
     tensors = (logits, target)
-    shape = common_shape(*tensors)
-    return tuple(gradient(t, shape, w, logits) for t, w in zip(tensors, wanted, strict=True))
+    return gradients(tensors, common_shape(*tensors), wanted)
 
 
 @torch.library.register_fake("vae_ext::gaussian_log_likelihood")
@@ -217,11 +216,10 @@ def _(
     logvar_value: float,  # noqa: ARG001
     event_dims: int,  # noqa: ARG001
     reduction: int,  # noqa: ARG001
-    wanted: Sequence[bool],
+    wanted: int,
 ) -> tuple[Tensor, ...]:
     tensors = (mean, target, logvar)
-    shape = common_shape(*tensors)
-    return tuple(gradient(t, shape, w, mean) for t, w in zip(tensors, wanted, strict=True))
+    return gradients(tensors, common_shape(*tensors), wanted)
 
 
 @torch.library.register_fake("vae_ext::philox_words")
@@ -239,6 +237,7 @@ DIFFERENTIABLE = (
     "gaussian_log_likelihood",
 )
 NAMES = [n for name in DIFFERENTIABLE for n in (name, f"{name}_backward")]
+NAMES.append("reparameterize_dnoise")
 
 _library = torch.library.Library("vae_ext", "IMPL")
 
@@ -249,7 +248,7 @@ def _refuse_gradient(name: str) -> None:
 
     def kernel(keyset: torch._C.DispatchKeySet, *args: Any) -> Any:
         if torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in args):
-            public = name.removesuffix("_backward")
+            public = name.removesuffix("_backward").removesuffix("_dnoise")
             raise RuntimeError(
                 f"torch.ops.vae_ext.{name} has no gradient of its own: call vae_ext.{public}, "
                 "which does, or detach its inputs"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from . import native
+
 # Opaque to compilers and tagged as random: compiled programs draw the seeds that eager ones do.
 torch.library.define(
     "vae_ext::draw_seed", "(Device device) -> Tensor", tags=(torch.Tag.nondeterministic_seeded,)
@@ -12,8 +14,8 @@ torch.library.define(
 
 
 def draw(device: torch.device, generator: torch.Generator | None = None) -> Tensor:
-    """A 0-dimensional int64 tensor of 64 random bits, on `device`, with no synchronization."""
-    return torch.randint(-(2**63), 2**63 - 1, (), device=device, generator=generator)
+    """A 0-dimensional int64 tensor of 63 random bits, on `device`, with no synchronization."""
+    return torch.empty((), dtype=torch.int64, device=device).random_(generator=generator)
 
 
 @torch.library.impl("vae_ext::draw_seed", "CompositeExplicitAutograd")
@@ -26,8 +28,17 @@ def _(device: torch.device) -> Tensor:
     return torch.empty((), dtype=torch.int64, device=device)
 
 
-def draw_seed(device: torch.device, generator: torch.Generator | None) -> Tensor:
-    if generator is None and torch.compiler.is_compiling():
-        seed: Tensor = torch.ops.vae_ext.draw_seed(device)
-        return seed
-    return draw(device, generator)
+def draw_seed(device: torch.device, generator: torch.Generator | None) -> tuple[Tensor | None, int]:
+    """A seed as the ops take it: a tensor, or a number where that is None."""
+    if generator is not None:
+        return draw(device, generator), 0
+    # Whoever traces must see an op, not a number that would become a constant.
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0:
+        return torch.ops.vae_ext.draw_seed(device), 0
+    if (
+        native.available
+        and device.type == "cpu"
+        and not torch._C._are_functorch_transforms_active()
+    ):
+        return None, native.draw_cpu_seed()
+    return draw(device), 0

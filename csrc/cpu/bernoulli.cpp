@@ -26,9 +26,8 @@ void forward(const EventPlan& plan, const Tensor& out, const Tensor& logits,
              const Tensor& target) {
   const auto& k = kernels<T>();
   const Input<T> x(logits, plan.shape), t(target, plan.shape);
-  reduce_terms<T>(plan, out, [&](int64_t start, int n, T* terms) {
-    alignas(64) T b[2][kTile];
-    k.bernoulli(n, terms, x.tile(start, n, b[0]), t.tile(start, n, b[1]));
+  reduce_terms<T, 2>(plan, out, {&x, &t}, [&](int n, const auto& in, T* terms) {
+    k.bernoulli(n, terms, in[0], in[1]);
   });
 }
 
@@ -45,30 +44,27 @@ using Gradients = std::tuple<Tensor, Tensor>;
 
 template <class T>
 Gradients backward(const EventPlan& plan, const Tensor& grad, const Tensor& logits,
-                   const Tensor& target, const std::vector<bool>& wanted) {
+                   const Tensor& target, Wanted wanted) {
   const auto& k = kernels<T>();
   const Input<T> g = Input<T>::gradient(grad, plan);
   const Input<T> x(logits, plan.shape), t(target, plan.shape);
-  return input_gradients<T>(
-      plan,
+  return input_gradients<T, 3>(
+      plan, {&g, &x, &t},
       Gradient{logits, wanted[0],
-               [&](int64_t start, int n, T* out) {
-                 alignas(64) T b[3][kTile];
-                 k.bernoulli_dlogit(n, out, g.tile(start, n, b[0]), x.tile(start, n, b[1]),
-                                    t.tile(start, n, b[2]));
+               [&](int64_t, int n, const auto& in, T* out) {
+                 k.bernoulli_dlogit(n, out, in[0], in[1], in[2]);
                }},
-      Gradient{target, wanted[1], [&](int64_t start, int n, T* out) {
-                 alignas(64) T b[2][kTile];
-                 k.bernoulli_dtarget(n, out, g.tile(start, n, b[0]), x.tile(start, n, b[1]));
+      Gradient{target, wanted[1], [&](int64_t, int n, const auto& in, T* out) {
+                 k.bernoulli_dtarget(n, out, in[0], in[1]);
                }});
 }
 
 Gradients bernoulli_log_likelihood_backward(const Tensor& grad, const Tensor& logits,
                                             const Tensor& target, int64_t event_dims,
-                                            int64_t reduction, const std::vector<bool>& wanted) {
+                                            int64_t reduction, int64_t wanted) {
   const Problem p(logits, target, event_dims, reduction);
   const auto run = p.dtype == ScalarType::Double ? backward<double> : backward<float>;
-  return run(p.plan, grad, logits, target, wanted);
+  return run(p.plan, grad, logits, target, Wanted(wanted));
 }
 
 }  // namespace

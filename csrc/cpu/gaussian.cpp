@@ -26,9 +26,8 @@ void forward(const EventPlan& plan, const Tensor& out, const Tensor& mean, const
   const auto& k = kernels<T>();
   const Input<T> m(mean, plan.shape), x(target, plan.shape);
   const Input<T> lv(logvar, static_cast<T>(logvar_value), plan.shape);
-  reduce_terms<T>(plan, out, [&](int64_t start, int n, T* terms) {
-    alignas(64) T b[3][kTile];
-    k.gaussian(n, terms, m.tile(start, n, b[0]), x.tile(start, n, b[1]), lv.tile(start, n, b[2]));
+  reduce_terms<T, 3>(plan, out, {&m, &x, &lv}, [&](int n, const auto& in, T* terms) {
+    k.gaussian(n, terms, in[0], in[1], in[2]);
   });
 }
 
@@ -46,39 +45,34 @@ using Gradients = std::tuple<Tensor, Tensor, Tensor>;
 template <class T>
 Gradients backward(const EventPlan& plan, const Tensor& grad, const Tensor& mean,
                    const Tensor& target, const MaybeTensor& logvar, double logvar_value,
-                   const std::vector<bool>& wanted) {
+                   Wanted wanted) {
   const auto& k = kernels<T>();
   const Input<T> g = Input<T>::gradient(grad, plan);
   const Input<T> m(mean, plan.shape), x(target, plan.shape);
   const Input<T> lv(logvar, static_cast<T>(logvar_value), plan.shape);
-  return input_gradients<T>(
-      plan,
+  return input_gradients<T, 4>(
+      plan, {&g, &m, &x, &lv},
       Gradient{mean, wanted[0],
-               [&](int64_t start, int n, T* out) {
-                 alignas(64) T b[4][kTile];
-                 k.gaussian_dmean(n, out, g.tile(start, n, b[0]), m.tile(start, n, b[1]),
-                                  x.tile(start, n, b[2]), lv.tile(start, n, b[3]));
+               [&](int64_t, int n, const auto& in, T* out) {
+                 k.gaussian_dmean(n, out, in[0], in[1], in[2], in[3]);
                }},
       Gradient{target, wanted[1],
-               [&](int64_t start, int n, T* out) {  // the mean's with the two exchanged
-                 alignas(64) T b[4][kTile];
-                 k.gaussian_dmean(n, out, g.tile(start, n, b[0]), x.tile(start, n, b[1]),
-                                  m.tile(start, n, b[2]), lv.tile(start, n, b[3]));
+               [&](int64_t, int n, const auto& in, T* out) {  // dmean's with the two exchanged
+                 k.gaussian_dmean(n, out, in[0], in[2], in[1], in[3]);
                }},
-      Gradient{logvar ? *logvar : mean, wanted[2] && logvar, [&](int64_t start, int n, T* out) {
-                 alignas(64) T b[4][kTile];
-                 k.gaussian_dlogvar(n, out, g.tile(start, n, b[0]), m.tile(start, n, b[1]),
-                                    x.tile(start, n, b[2]), lv.tile(start, n, b[3]));
+      Gradient{logvar ? *logvar : mean, wanted[2] && logvar,
+               [&](int64_t, int n, const auto& in, T* out) {
+                 k.gaussian_dlogvar(n, out, in[0], in[1], in[2], in[3]);
                }});
 }
 
 Gradients gaussian_log_likelihood_backward(const Tensor& grad, const Tensor& mean,
                                            const Tensor& target, const MaybeTensor& logvar,
                                            double logvar_value, int64_t event_dims,
-                                           int64_t reduction, const std::vector<bool>& wanted) {
+                                           int64_t reduction, int64_t wanted) {
   const Problem p(mean, target, logvar, event_dims, reduction);
   const auto run = p.dtype == ScalarType::Double ? backward<double> : backward<float>;
-  return run(p.plan, grad, mean, target, logvar, logvar_value, wanted);
+  return run(p.plan, grad, mean, target, logvar, logvar_value, Wanted(wanted));
 }
 
 }  // namespace

@@ -22,17 +22,14 @@ void forward(const EventPlan& plan, const Tensor& out, const Tensor& mu, const T
   const auto& k = kernels<T>();
   const Input<T> m(mu, plan.shape), lv(logvar, plan.shape);
   if (!prior_mu && !prior_logvar) {
-    reduce_terms<T>(plan, out, [&](int64_t start, int n, T* terms) {
-      alignas(64) T b[2][kTile];
-      k.kl_standard(n, terms, m.tile(start, n, b[0]), lv.tile(start, n, b[1]));
+    reduce_terms<T, 2>(plan, out, {&m, &lv}, [&](int n, const auto& in, T* terms) {
+      k.kl_standard(n, terms, in[0], in[1]);
     });
     return;
   }
   const Input<T> pm(prior_mu, T(0), plan.shape), plv(prior_logvar, T(0), plan.shape);
-  reduce_terms<T>(plan, out, [&](int64_t start, int n, T* terms) {
-    alignas(64) T b[4][kTile];
-    k.kl_prior(n, terms, m.tile(start, n, b[0]), lv.tile(start, n, b[1]), pm.tile(start, n, b[2]),
-               plv.tile(start, n, b[3]));
+  reduce_terms<T, 4>(plan, out, {&m, &lv, &pm, &plv}, [&](int n, const auto& in, T* terms) {
+    k.kl_prior(n, terms, in[0], in[1], in[2], in[3]);
   });
 }
 
@@ -52,64 +49,53 @@ using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 template <class T>
 Gradients backward(const EventPlan& plan, const Tensor& grad, const Tensor& mu,
                    const Tensor& logvar, const MaybeTensor& prior_mu,
-                   const MaybeTensor& prior_logvar, const std::vector<bool>& wanted) {
+                   const MaybeTensor& prior_logvar, Wanted wanted) {
   const auto& k = kernels<T>();
   const Input<T> g = Input<T>::gradient(grad, plan);
   const Input<T> m(mu, plan.shape), lv(logvar, plan.shape);
   if (!prior_mu && !prior_logvar) {
-    const auto [dmu, dlogvar] = input_gradients<T>(
-        plan,
+    const auto [dmu, dlogvar] = input_gradients<T, 3>(
+        plan, {&g, &m, &lv},
         Gradient{mu, wanted[0],
-                 [&](int64_t start, int n, T* out) {
-                   alignas(64) T b[2][kTile];
-                   k.kl_standard_dmu(n, out, g.tile(start, n, b[0]), m.tile(start, n, b[1]));
+                 [&](int64_t, int n, const auto& in, T* out) {
+                   k.kl_standard_dmu(n, out, in[0], in[1]);
                  }},
-        Gradient{logvar, wanted[1], [&](int64_t start, int n, T* out) {
-                   alignas(64) T b[2][kTile];
-                   k.kl_standard_dlogvar(n, out, g.tile(start, n, b[0]), lv.tile(start, n, b[1]));
+        Gradient{logvar, wanted[1], [&](int64_t, int n, const auto& in, T* out) {
+                   k.kl_standard_dlogvar(n, out, in[0], in[2]);
                  }});
     const Tensor none = empty({0}, mu.scalar_type(), mu);
     return {dmu, dlogvar, none, none};
   }
   const Input<T> pm(prior_mu, T(0), plan.shape), plv(prior_logvar, T(0), plan.shape);
-  return input_gradients<T>(
-      plan,
+  return input_gradients<T, 5>(
+      plan, {&g, &m, &lv, &pm, &plv},
       Gradient{mu, wanted[0],
-               [&](int64_t start, int n, T* out) {
-                 alignas(64) T b[4][kTile];
-                 k.kl_prior_dmu(n, out, g.tile(start, n, b[0]), m.tile(start, n, b[1]),
-                                pm.tile(start, n, b[2]), plv.tile(start, n, b[3]));
+               [&](int64_t, int n, const auto& in, T* out) {
+                 k.kl_prior_dmu(n, out, in[0], in[1], in[3], in[4]);
                }},
       Gradient{logvar, wanted[1],
-               [&](int64_t start, int n, T* out) {
-                 alignas(64) T b[3][kTile];
-                 k.kl_prior_dlogvar(n, out, g.tile(start, n, b[0]), lv.tile(start, n, b[1]),
-                                    plv.tile(start, n, b[2]));
+               [&](int64_t, int n, const auto& in, T* out) {
+                 k.kl_prior_dlogvar(n, out, in[0], in[2], in[4]);
                }},
       Gradient{prior_mu ? *prior_mu : mu, wanted[2] && prior_mu,
-               [&](int64_t start, int n, T* out) {  // the mean's with the two exchanged
-                 alignas(64) T b[4][kTile];
-                 k.kl_prior_dmu(n, out, g.tile(start, n, b[0]), pm.tile(start, n, b[1]),
-                                m.tile(start, n, b[2]), plv.tile(start, n, b[3]));
+               [&](int64_t, int n, const auto& in, T* out) {  // dmu's with the two exchanged
+                 k.kl_prior_dmu(n, out, in[0], in[3], in[1], in[4]);
                }},
       Gradient{prior_logvar ? *prior_logvar : mu, wanted[3] && prior_logvar,
-               [&](int64_t start, int n, T* out) {
-                 alignas(64) T b[5][kTile];
-                 k.kl_prior_dprior_logvar(n, out, g.tile(start, n, b[0]), m.tile(start, n, b[1]),
-                                          lv.tile(start, n, b[2]), pm.tile(start, n, b[3]),
-                                          plv.tile(start, n, b[4]));
+               [&](int64_t, int n, const auto& in, T* out) {
+                 k.kl_prior_dprior_logvar(n, out, in[0], in[1], in[2], in[3], in[4]);
                }});
 }
 
 Gradients gaussian_kl_backward(const Tensor& grad, const Tensor& mu, const Tensor& logvar,
                                const MaybeTensor& prior_mu, const MaybeTensor& prior_logvar,
                                int64_t event_dims, int64_t reduction,
-                               const std::vector<bool>& wanted) {
+                               int64_t wanted) {
   const EventPlan plan = plan_of(mu, logvar, prior_mu, prior_logvar, event_dims, reduction);
   ScalarType dtype = promote(mu.scalar_type(), logvar.scalar_type());
   dtype = promote(promote(dtype, prior_mu), prior_logvar);
   const auto run = dtype == ScalarType::Double ? backward<double> : backward<float>;
-  return run(plan, grad, mu, logvar, prior_mu, prior_logvar, wanted);
+  return run(plan, grad, mu, logvar, prior_mu, prior_logvar, Wanted(wanted));
 }
 
 }  // namespace

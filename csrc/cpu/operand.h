@@ -50,9 +50,21 @@ inline constexpr Storage kStorageOf<double> = Storage::kDouble;
 // first, strides in elements.
 class Layout {
  public:
-  Layout() = default;
+  Layout() { strides_[0] = 0; }
 
-  Layout(const Shape& shape, const int64_t* sizes, const int64_t* strides, size_t ndim) {
+  // Most tensors merge to a dimension or two: copying all the room for 64 would cost more than the
+  // arithmetic of a small op.
+  Layout(const Layout& other) { *this = other; }
+  Layout& operator=(const Layout& other) {
+    ndim_ = other.ndim_;
+    strides_[0] = other.strides_[0];
+    std::copy_n(other.sizes_, ndim_, sizes_);
+    std::copy_n(other.strides_, ndim_, strides_);
+    return *this;
+  }
+
+  Layout(const Shape& shape, const int64_t* sizes, const int64_t* strides, size_t ndim)
+      : Layout() {
     STD_TORCH_CHECK(shape.size() <= kMaxDims, "vae_ext: more than ", kMaxDims, " dimensions");
     for (size_t i = 0; i < shape.size(); ++i) {  // from the last dimension
       const int64_t size = shape[shape.size() - 1 - i];
@@ -120,8 +132,20 @@ class Layout {
 
   int ndim_ = 0;
   int64_t sizes_[kMaxDims];
-  int64_t strides_[kMaxDims] = {};  // of a 0-dimensional tensor: 0
+  int64_t strides_[kMaxDims];  // the first is 0 for a 0-dimensional tensor
 };
+
+// Asks for a tile that will be used after some arithmetic: drawing noise takes longer than memory.
+template <class T>
+inline void prefetch(const T* tile, int n) {
+  constexpr int kLine = 64 / sizeof(T);
+  for (int i = 0; i < n; i += kLine) __builtin_prefetch(tile + i);
+}
+template <class T>
+inline void prefetch_for_writing(T* tile, int n) {
+  constexpr int kLine = 64 / sizeof(T);
+  for (int i = 0; i < n; i += kLine) __builtin_prefetch(tile + i, 1);
+}
 
 // An input, broadcast to the full shape and converted to T.
 template <class T>
@@ -136,8 +160,9 @@ class Input {
   explicit Input(T value) : constant_(true), value_(value) {}
 
   // A tensor, or a constant where there is none.
-  Input(const std::optional<Tensor>& t, T value, const Shape& shape)
-      : Input(t ? Input(*t, shape) : Input(value)) {}
+  Input(const std::optional<Tensor>& t, T value, const Shape& shape) : Input(value) {
+    if (t) *this = Input(*t, shape);
+  }
 
   // The incoming gradient of a reduced result, spread over the elements. The factor of a mean
   // belongs to it.
@@ -174,8 +199,13 @@ class Input {
     layout_.for_each_run(start, n, [&](int64_t at_offset, int64_t stride, int at, int count) {
       const void* source = data_ + at_offset * size_of(storage_);
       if (stride == 0) {
-        k.load(1, storage_, source, 1, buffer + at);
-        std::fill_n(buffer + at + 1, count - 1, buffer[at]);
+        T value;
+        if (storage_ == kStorageOf<T>) {
+          value = *static_cast<const T*>(source);
+        } else {
+          k.load(1, storage_, source, 1, &value);
+        }
+        std::fill_n(buffer + at, count, value);
       } else {
         k.load(count, storage_, source, stride, buffer + at);
       }
@@ -189,6 +219,21 @@ class Input {
   Layout layout_;
   bool constant_ = false;
   T value_ = 0;
+};
+
+// The tiles of an op's inputs at one place, loaded once for all that is computed there.
+template <class T, int kInputs>
+class Tiles {
+ public:
+  const T* operator[](int i) const { return tile_[i]; }
+
+  void load(const std::array<const Input<T>*, kInputs>& inputs, int64_t start, int n) {
+    for (int i = 0; i < kInputs; ++i) tile_[i] = inputs[i]->tile(start, n, buffer_[i]);
+  }
+
+ private:
+  const T* tile_[kInputs];
+  alignas(64) T buffer_[kInputs][kTile];
 };
 
 // An output of the full shape.

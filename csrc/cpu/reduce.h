@@ -111,7 +111,18 @@ void reduce_terms(const EventPlan& plan, const Tensor& out, Terms terms) {
   });
 }
 
-// What one input's gradient is: compute(start, n, out), elementwise.
+// terms(n, tiles, out) of an op's inputs, reduced.
+template <class T, size_t N, class Terms>
+void reduce_terms(const EventPlan& plan, const Tensor& out,
+                  const std::array<const Input<T>*, N>& inputs, Terms terms) {
+  reduce_terms<T>(plan, out, [&](int64_t start, int n, T* values) {
+    Tiles<T, N> tiles;
+    tiles.load(inputs, start, n);
+    terms(n, tiles, values);
+  });
+}
+
+// What one input's gradient is: compute(start, n, tiles, out), elementwise.
 template <class Compute>
 struct Gradient {
   const Tensor& input;
@@ -122,45 +133,55 @@ template <class Compute>
 Gradient(const Tensor&, bool, Compute) -> Gradient<Compute>;
 
 // The gradients of an op's inputs, in one pass over the elements: each in its input's shape, layout
-// and dtype. An input broadcast from a single element gets the sum; one broadcast from any other
-// smaller shape gets the gradient of the full shape in the arithmetic type, which autograd.py sums
-// to size. What is not wanted is empty.
-template <class T, class... Compute>
-auto input_gradients(const EventPlan& plan, const Gradient<Compute>&... gradient) {
-  const auto summed = [&](const Tensor& input) {
-    return input.numel() == 1 && shape_of(input) != plan.shape;
+// and dtype. The gradient of an input that was broadcast is summed: in the kernel where the input is
+// a single element, and after it elsewhere. What is not wanted is empty.
+template <class T, size_t N, class... Compute>
+auto input_gradients(const EventPlan& plan, const std::array<const Input<T>*, N>& inputs,
+                     const Gradient<Compute>&... gradient) {
+  const auto summed = [&](const auto& g) {
+    return g.wanted && g.input.numel() == 1 && shape_of(g.input) != plan.shape;
   };
   const auto allocate = [&](const auto& g) {
     const ScalarType dtype = g.input.scalar_type();
     if (!g.wanted) return empty({0}, dtype, g.input);
-    if (summed(g.input)) return empty(shape_of(g.input), dtype, g.input);
+    if (summed(g)) return empty(shape_of(g.input), dtype, g.input);
     if (shape_of(g.input) == plan.shape) return empty_like(g.input, dtype);
     return empty(plan.shape, arithmetic_type(dtype), g.input);
   };
-  const auto write = [&](const auto& g, const Output<T>& result, int64_t start, int n) {
-    if (!g.wanted || summed(g.input)) return;
+  const auto write = [](const auto& g, const Output<T>& result, int64_t start, int n,
+                        const Tiles<T, N>& tiles) {
     alignas(64) T buffer[kTile];
     T* values = result.begin(start, n, buffer);
-    g.compute(start, n, values);
+    g.compute(start, n, tiles, values);
     result.finish(start, n, values, buffer);
   };
   const auto sum = [&](const auto& g, const Tensor& out) {
-    if (!g.wanted || !summed(g.input)) return;
     const EventPlan total(plan.shape, plan.event_dims, static_cast<int64_t>(Reduction::kSum));
-    reduce_terms<T>(total, out, g.compute);
+    reduce_terms<T>(total, out, [&](int64_t start, int n, T* values) {
+      Tiles<T, N> tiles;
+      tiles.load(inputs, start, n);
+      g.compute(start, n, tiles, values);
+    });
   };
 
-  const auto indices = std::index_sequence_for<Compute...>{};
+  const std::array<bool, sizeof...(Compute)> elementwise{(gradient.wanted && !summed(gradient))...};
   return [&]<size_t... I>(std::index_sequence<I...>) {
-    std::array<Tensor, sizeof...(Compute)> outs{allocate(gradient)...};
+    const std::array<Tensor, sizeof...(Compute)> outs{allocate(gradient)...};
     const std::array<Output<T>, sizeof...(Compute)> results{Output<T>(outs[I])...};
-    if (((gradient.wanted && !summed(gradient.input)) || ...)) {
-      parallel_tiles(plan.numel,
-                     [&](int64_t start, int n) { (write(gradient, results[I], start, n), ...); });
+    if ((elementwise[I] || ...)) {
+      parallel_tiles(plan.numel, [&](int64_t start, int n) {
+        Tiles<T, N> tiles;
+        tiles.load(inputs, start, n);
+        ((elementwise[I] ? write(gradient, results[I], start, n, tiles) : void()), ...);
+      });
     }
-    (sum(gradient, outs[I]), ...);
-    return std::make_tuple(outs[I]...);
-  }(indices);
+    ((summed(gradient) ? sum(gradient, outs[I]) : void()), ...);
+    const auto fit = [&](const auto& g, const Tensor& out) {
+      const bool broadcast = g.wanted && !summed(g) && shape_of(g.input) != plan.shape;
+      return broadcast ? sum_to(out, g.input) : out;
+    };
+    return std::make_tuple(fit(gradient, outs[I])...);
+  }(std::index_sequence_for<Compute...>{});
 }
 
 }  // namespace vae_ext

@@ -36,6 +36,9 @@ struct Sampler {
   void write(int64_t start, int n, const T* m, const T* lv) const {
     alignas(64) T eps[Noise<T>::kBuffer], buffer[kTile];
     T* values = z.begin(start, n, buffer);
+    prefetch(m, n);
+    prefetch(lv, n);
+    prefetch_for_writing(values, n);
     kernels<T>().reparameterize(n, values, m, lv, noise.tile(start, n, eps));
     z.finish(start, n, values, buffer);
   }
@@ -93,7 +96,7 @@ std::tuple<Tensor, Tensor> reparameterize_with_kl(const Tensor& mu, const Tensor
 
 // ---- Backward ----------------------------------------------------------------------------------
 
-using Gradients = std::tuple<Tensor, Tensor, Tensor>;
+using Gradients = std::tuple<Tensor, Tensor>;
 
 // Elementwise gradients of mu and logvar: the sum over samples, plus the KL's part. At least one of
 // grad_z and grad_kl is given. `mu` is the tensor that the gradient of mu is shaped like; without a KL its values are
@@ -101,7 +104,7 @@ using Gradients = std::tuple<Tensor, Tensor, Tensor>;
 template <class T>
 Gradients backward(const MaybeTensor& grad_z, const MaybeTensor& grad_kl, const EventPlan& plan,
                    const Tensor& mu, const Tensor& logvar, const NoiseSpec& spec,
-                   int64_t n_samples, const std::vector<bool>& wanted) {
+                   int64_t n_samples, Wanted wanted) {
   const auto& k = kernels<T>();
   const Shape z_shape = sample_shape(plan.shape, n_samples);
   const int64_t samples = std::max<int64_t>(1, n_samples);
@@ -111,68 +114,56 @@ Gradients backward(const MaybeTensor& grad_z, const MaybeTensor& grad_kl, const 
   const Noise<T> noise(spec, z_shape);
 
   // The first sample's part and the KL's in one loop, then the other samples'.
-  const auto [dmu, dlogvar] = input_gradients<T>(
-      plan,
+  return input_gradients<T, 4>(
+      plan, {&gz, &gk, &m, &lv},
       Gradient{mu, wanted[0],
-               [&](int64_t start, int n, T* out) {
-                 alignas(64) T b[3][kTile];
+               [&](int64_t start, int n, const auto& in, T* out) {
                  if (!grad_kl) {
-                   std::copy_n(gz.tile(start, n, b[0]), n, out);
+                   std::copy_n(in[0], n, out);
                  } else if (!grad_z) {
-                   k.kl_standard_dmu(n, out, gk.tile(start, n, b[1]), m.tile(start, n, b[2]));
+                   k.kl_standard_dmu(n, out, in[1], in[2]);
                  } else {
-                   k.reparameterize_with_kl_dmu(n, out, gz.tile(start, n, b[0]),
-                                                gk.tile(start, n, b[1]), m.tile(start, n, b[2]));
+                   k.reparameterize_with_kl_dmu(n, out, in[0], in[1], in[2]);
                  }
+                 alignas(64) T buffer[kTile];
                  for (int64_t s = 1; grad_z && s < samples; ++s) {
-                   k.add(n, out, gz.tile(s * plan.numel + start, n, b[0]));
+                   k.add(n, out, gz.tile(s * plan.numel + start, n, buffer));
                  }
                }},
-      Gradient{logvar, wanted[1], [&](int64_t start, int n, T* out) {
-                 alignas(64) T b[3][kTile], eps[Noise<T>::kBuffer];
-                 const T* logvar_tile = lv.tile(start, n, b[2]);
+      Gradient{logvar, wanted[1], [&](int64_t start, int n, const auto& in, T* out) {
                  if (!grad_z) {
-                   k.kl_standard_dlogvar(n, out, gk.tile(start, n, b[1]), logvar_tile);
+                   k.kl_standard_dlogvar(n, out, in[1], in[3]);
                    return;
                  }
-                 const T* gz_tile = gz.tile(start, n, b[0]);
-                 const T* eps_tile = noise.tile(start, n, eps);
+                 prefetch(in[0], n);
+                 prefetch(in[3], n);
+                 prefetch_for_writing(out, n);
+                 alignas(64) T buffer[kTile], eps_buffer[Noise<T>::kBuffer];
+                 const T* eps = noise.tile(start, n, eps_buffer);
                  if (grad_kl) {
-                   k.reparameterize_with_kl_dlogvar(n, out, gz_tile, gk.tile(start, n, b[1]),
-                                                    logvar_tile, eps_tile);
+                   k.reparameterize_with_kl_dlogvar(n, out, in[0], in[1], in[3], eps);
                  } else {
-                   k.reparameterize_dlogvar(n, out, gz_tile, logvar_tile, eps_tile);
+                   k.reparameterize_dlogvar(n, out, in[0], in[3], eps);
                  }
                  for (int64_t s = 1; s < samples; ++s) {
                    const int64_t at = s * plan.numel + start;
-                   k.add_reparameterize_dlogvar(n, out, gz.tile(at, n, b[0]), logvar_tile,
-                                                noise.tile(at, n, eps));
+                   k.add_reparameterize_dlogvar(n, out, gz.tile(at, n, buffer), in[3],
+                                                noise.tile(at, n, eps_buffer));
                  }
                }});
-
-  if (!(spec.noise && grad_z && wanted[2])) return {dmu, dlogvar, empty({0}, mu.scalar_type(), mu)};
-  const EventPlan z_plan(z_shape, 0, static_cast<int64_t>(Reduction::kNone));
-  const Input<T> z_logvar(logvar, z_shape);
-  const auto [dnoise] = input_gradients<T>(
-      z_plan, Gradient{*spec.noise, true, [&](int64_t start, int n, T* out) {
-                         alignas(64) T b[2][kTile];
-                         k.reparameterize_dnoise(n, out, gz.tile(start, n, b[0]),
-                                                 z_logvar.tile(start, n, b[1]));
-                       }});
-  return {dmu, dlogvar, dnoise};
 }
 
 Gradients reparameterize_backward(const Tensor& grad_z, const Tensor& logvar,
                                   const MaybeTensor& noise, const MaybeTensor& seed,
                                   int64_t seed_value, int64_t stream, int64_t n_samples,
-                                  const std::vector<bool>& wanted) {
+                                  int64_t wanted) {
   // mu itself is not needed, nor kept: its gradient has the shape and dtype of one sample.
   const Tensor mu = n_samples > 0 ? torch::stable::select(grad_z, 0, 0) : grad_z;
   const EventPlan plan(shape_of(mu), 0, static_cast<int64_t>(Reduction::kNone));
   const ScalarType dtype = sample_type(grad_z, logvar);
   const auto run = dtype == ScalarType::Double ? backward<double> : backward<float>;
   return run(grad_z, std::nullopt, plan, mu, logvar, NoiseSpec{noise, seed, seed_value, stream},
-             n_samples, wanted);
+             n_samples, Wanted(wanted));
 }
 
 Gradients reparameterize_with_kl_backward(const MaybeTensor& grad_z, const MaybeTensor& grad_kl,
@@ -180,12 +171,26 @@ Gradients reparameterize_with_kl_backward(const MaybeTensor& grad_z, const Maybe
                                           const MaybeTensor& noise, const MaybeTensor& seed,
                                           int64_t seed_value, int64_t stream, int64_t n_samples,
                                           int64_t event_dims, int64_t reduction,
-                                          const std::vector<bool>& wanted) {
+                                          int64_t wanted) {
   const EventPlan plan(shape_of(mu), event_dims, reduction);
   const ScalarType dtype = sample_type(mu, logvar);
   const auto run = dtype == ScalarType::Double ? backward<double> : backward<float>;
   return run(grad_z, grad_kl, plan, mu, logvar, NoiseSpec{noise, seed, seed_value, stream},
-             n_samples, wanted);
+             n_samples, Wanted(wanted));
+}
+
+// The gradient of a noise tensor, in its shape: that of z.
+Tensor reparameterize_dnoise(const Tensor& grad_z, const Tensor& logvar, const Tensor& noise) {
+  const auto run = [&]<class T>(T) {
+    const EventPlan plan(shape_of(noise), 0, static_cast<int64_t>(Reduction::kNone));
+    const Input<T> g(grad_z, plan.shape), lv(logvar, plan.shape);
+    return std::get<0>(input_gradients<T, 2>(
+        plan, {&g, &lv}, Gradient{noise, true, [](int64_t, int n, const auto& in, T* out) {
+                                    kernels<T>().reparameterize_dnoise(n, out, in[0], in[1]);
+                                  }}));
+  };
+  const bool wide = sample_type(grad_z, logvar) == ScalarType::Double;
+  return wide ? run(double{}) : run(float{});
 }
 
 // ---- The raw stream ----------------------------------------------------------------------------
@@ -209,5 +214,6 @@ STABLE_TORCH_LIBRARY_IMPL(vae_ext, CPU, m) {
   m.impl("reparameterize_backward", TORCH_BOX(&vae_ext::reparameterize_backward));
   m.impl("reparameterize_with_kl", TORCH_BOX(&vae_ext::reparameterize_with_kl));
   m.impl("reparameterize_with_kl_backward", TORCH_BOX(&vae_ext::reparameterize_with_kl_backward));
+  m.impl("reparameterize_dnoise", TORCH_BOX(&vae_ext::reparameterize_dnoise));
   m.impl("philox_words", TORCH_BOX(&vae_ext::philox_words));
 }
