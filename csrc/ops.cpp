@@ -13,7 +13,8 @@
 #include "philox.h"
 #include "tensors.h"
 
-#define VAE_EXT_NOISE "Tensor? noise, Tensor? seed, int seed_value, int stream, int n_samples"
+#define VAE_EXT_NOISE \
+  "Tensor? noise, Tensor? seed, SymInt seed_value, SymInt stream, int n_samples"
 #define VAE_EXT_EVENT "int event_dims, int reduction"
 
 STABLE_TORCH_LIBRARY(vae_ext, m) {

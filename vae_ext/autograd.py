@@ -31,8 +31,6 @@ MASKS = {
 
 
 class NativeFunction(torch.autograd.Function):
-    op: Any
-
     @classmethod
     def fast_apply(cls, *args: Any) -> Any:
         """`apply` less the bookkeeping for torch.func, whose transforms never come here.
@@ -42,15 +40,17 @@ class NativeFunction(torch.autograd.Function):
         return super(torch.autograd.Function, cls).apply(*args)
 
 
-def run(function: type[NativeFunction], tensors: tuple[Maybe, ...], options: tuple[Any, ...]) -> Any:
-    """The Function where a gradient is needed, and the op alone where none is."""
+def run(
+    function: type[NativeFunction], op: Any, tensors: tuple[Maybe, ...], options: tuple[Any, ...]
+) -> Any:
+    """The Function where a gradient is needed, and its op alone where none is."""
     if torch.is_grad_enabled():
         for t in tensors:
             if t is not None and t.requires_grad:
                 if torch.compiler.is_compiling():
                     return function.apply(*tensors, options)
                 return function.fast_apply(*tensors, options)
-    return call(function.op, *tensors, *options)
+    return call(op, *tensors, *options)
 
 
 def graph_wanted() -> bool:
@@ -98,8 +98,6 @@ def noise_gradient(grad_z: Tensor, logvar: Tensor, noise: Tensor) -> Any:
 
 class Reparameterize(NativeFunction):
     """Tensors mu, logvar, noise, seed; options seed_value, stream, n_samples."""
-
-    op = OPS.reparameterize.default
 
     @staticmethod
     def forward(
@@ -159,8 +157,6 @@ class Reparameterize(NativeFunction):
 class ReparameterizeWithKL(NativeFunction):
     """Tensors mu, logvar, noise, seed; options seed_value, stream, n_samples, event_dims, reduction."""
 
-    op = OPS.reparameterize_with_kl.default
-
     @staticmethod
     def forward(
         ctx: Any, mu: Tensor, logvar: Tensor, noise: Maybe, seed: Maybe, options: tuple[int, ...]
@@ -218,8 +214,6 @@ class ReparameterizeWithKL(NativeFunction):
 class GaussianKL(NativeFunction):
     """Tensors mu, logvar, prior_mu, prior_logvar; options event_dims, reduction."""
 
-    op = OPS.gaussian_kl.default
-
     @staticmethod
     def forward(
         ctx: Any,
@@ -257,8 +251,6 @@ class GaussianKL(NativeFunction):
 class BernoulliLogLikelihood(NativeFunction):
     """Tensors logits, target; options event_dims, reduction."""
 
-    op = OPS.bernoulli_log_likelihood.default
-
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor, options: tuple[int, int]) -> Any:
         ctx.save_for_backward(logits, target)
@@ -292,8 +284,6 @@ class BernoulliLogLikelihood(NativeFunction):
 
 class GaussianLogLikelihood(NativeFunction):
     """Tensors mean, target, logvar; options logvar_value, event_dims, reduction."""
-
-    op = OPS.gaussian_log_likelihood.default
 
     @staticmethod
     def forward(

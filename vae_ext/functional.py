@@ -24,6 +24,7 @@ from .seeds import draw_seed
 if available:
     from . import autograd
 
+OPS = torch.ops.vae_ext
 Maybe = Tensor | None
 
 
@@ -122,7 +123,7 @@ def reparameterize(
             stream=stream,
         )
     z: Tensor = autograd.run(
-        autograd.Reparameterize, (mu, logvar, noise, seed_tensor), (seed_value, stream, samples)
+        autograd.Reparameterize, OPS.reparameterize.default, (mu, logvar, noise, seed_tensor), (seed_value, stream, samples)
     )
     return z
 
@@ -166,7 +167,7 @@ def reparameterize_with_kl(
             reduction=reduction,
         )
     z, kl = autograd.run(
-        autograd.ReparameterizeWithKL,
+        autograd.ReparameterizeWithKL, OPS.reparameterize_with_kl.default,
         (mu, logvar, noise, seed_tensor),
         (seed_value, stream, samples, dims, code),
     )
@@ -217,7 +218,7 @@ def gaussian_kl(
             mu, logvar, prior_mu, prior_logvar, event_dims=dims, reduction=reduction
         )
     kl: Tensor = autograd.run(
-        autograd.GaussianKL, (mu, logvar, prior_mu, prior_logvar), (dims, code)
+        autograd.GaussianKL, OPS.gaussian_kl.default, (mu, logvar, prior_mu, prior_logvar), (dims, code)
     )
     return kl
 
@@ -256,7 +257,7 @@ def bernoulli_log_likelihood(
         return reference.bernoulli_log_likelihood(
             logits, target, event_dims=dims, reduction=reduction
         )
-    ll: Tensor = autograd.run(autograd.BernoulliLogLikelihood, (logits, target), (dims, code))
+    ll: Tensor = autograd.run(autograd.BernoulliLogLikelihood, OPS.bernoulli_log_likelihood.default, (logits, target), (dims, code))
     return ll
 
 
@@ -304,7 +305,7 @@ def gaussian_log_likelihood(
             mean, target, logvar, event_dims=dims, reduction=reduction
         )
     ll: Tensor = autograd.run(
-        autograd.GaussianLogLikelihood, (mean, target, variance), (value, dims, code)
+        autograd.GaussianLogLikelihood, OPS.gaussian_log_likelihood.default, (mean, target, variance), (value, dims, code)
     )
     return ll
 
@@ -353,5 +354,5 @@ def philox_words(n: int, seed: int, stream: int = 0) -> Tensor:
     if not available:
         return reference.philox.words(n, seed, stream, torch.device("cpu"))
     out = torch.empty(n, dtype=torch.int64)
-    torch.ops.vae_ext.philox_words.default(out, seed, stream)
+    OPS.philox_words.default(out, seed, stream)
     return out

@@ -152,11 +152,15 @@ def bernoulli_log_likelihood(
 ) -> Tensor:
     dtype = arithmetic_dtype(logits, target)
     x, t = logits.to(dtype), target.to(dtype)
-    # t log sigmoid(x) + (1 − t) log sigmoid(−x). An infinite logit that agrees with its target
-    # would be inf · 0, whose limit is 0.
+    # An infinite logit that agrees with its target would be inf · 0, whose limit is 0.
     agree = ((t == 1) & (x > 0)) | ((t == 0) & (x < 0))
     x = torch.where(agree, x.clamp(-1e30, 1e30), x)
-    terms = t * F.logsigmoid(x) + (1 - t) * F.logsigmoid(-x)
+    # t x − softplus(x), on each side of 0 as a sum of two terms of one sign; the derivative by t
+    # is x on both.
+    above, below = torch.where(x > 0, x, 0.0), torch.where(x > 0, 0.0, x)
+    terms = torch.where(
+        x > 0, (t - 1) * above + F.logsigmoid(above), t * below + F.logsigmoid(-below)
+    )
     return reduce(terms, event_dims, reduction, result_dtype(logits, target))
 
 

@@ -63,8 +63,8 @@ Gradients backward(const EventPlan& plan, const Tensor& grad, const Tensor& mu,
         Gradient{logvar, wanted[1], [&](int64_t, int n, const auto& in, T* out) {
                    k.kl_standard_dlogvar(n, out, in[0], in[2]);
                  }});
-    const Tensor none = empty({0}, mu.scalar_type(), mu);
-    return {dmu, dlogvar, none, none};
+    const auto none = [&] { return empty({0}, mu.scalar_type(), mu); };
+    return {dmu, dlogvar, none(), none()};
   }
   const Input<T> pm(prior_mu, T(0), plan.shape), plv(prior_logvar, T(0), plan.shape);
   return input_gradients<T, 5>(

@@ -1,0 +1,198 @@
+"""First and second derivatives of every op by every input, against finite differences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
+from torch.autograd import forward_ad as fwAD
+
+import vae_ext
+
+REDUCTIONS = ["none", "event", "sum", "mean", "batchmean"]
+
+
+def inputs(*shapes: tuple[int, ...], positive: tuple[int, ...] = ()) -> tuple[Tensor, ...]:
+    """Leaves; those numbered `positive` lie within (0, 1)."""
+    tensors = [torch.randn(s, dtype=torch.float64) for s in shapes]
+    return tuple(
+        (t.sigmoid() if i in positive else t).requires_grad_() for i, t in enumerate(tensors)
+    )
+
+
+FULL, ROW, ONE = (3, 4), (4,), ()
+
+
+def sampling(n_samples: int | None, reduction: str) -> Callable[..., tuple[Tensor, Tensor]]:
+    def function(mu: Tensor, logvar: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        seed = 5 if noise is None else None
+        return vae_ext.reparameterize_with_kl(
+            mu, logvar, seed=seed, noise=noise, n_samples=n_samples, reduction=reduction
+        )
+
+    return function
+
+
+def cases() -> list[tuple[str, Callable[..., object], tuple[Tensor, ...]]]:
+    torch.manual_seed(0)
+    found: list[tuple[str, Callable[..., object], tuple[Tensor, ...]]] = []
+    for reduction in REDUCTIONS:
+
+        def kl(*t: Tensor, reduction: str = reduction) -> Tensor:
+            return vae_ext.gaussian_kl(*t, reduction=reduction)
+
+        def mu_prior(m: Tensor, v: Tensor, p: Tensor, reduction: str = reduction) -> Tensor:
+            return vae_ext.gaussian_kl(m, v, p, None, reduction=reduction)
+
+        def logvar_prior(m: Tensor, v: Tensor, p: Tensor, reduction: str = reduction) -> Tensor:
+            return vae_ext.gaussian_kl(m, v, None, p, reduction=reduction)
+
+        def bernoulli(x: Tensor, t: Tensor, reduction: str = reduction) -> Tensor:
+            return vae_ext.bernoulli_log_likelihood(x, t, reduction=reduction)
+
+        def gaussian(*t: Tensor, reduction: str = reduction) -> Tensor:
+            return vae_ext.gaussian_log_likelihood(*t, reduction=reduction)
+
+        r = reduction
+        found += [
+            (f"kl-{r}", kl, inputs(FULL, FULL)),
+            (f"kl-prior-{r}", kl, inputs(FULL, FULL, FULL, FULL)),
+            (f"kl-prior-row-{r}", kl, inputs(FULL, FULL, ROW, ONE)),
+            (f"kl-prior-mu-{r}", mu_prior, inputs(FULL, FULL, FULL)),
+            (f"kl-prior-logvar-{r}", logvar_prior, inputs(FULL, FULL, ONE)),
+            (f"bernoulli-{r}", bernoulli, inputs(FULL, FULL, positive=(1,))),
+            (f"gaussian-{r}", gaussian, inputs(FULL, FULL, FULL)),
+            (f"gaussian-scalar-{r}", gaussian, inputs(FULL, FULL, ONE)),
+            (f"gaussian-fixed-{r}", gaussian, inputs(FULL, FULL)),
+            (f"sample-kl-{r}", sampling(None, r), inputs(FULL, FULL)),
+            (f"sample-kl-3-{r}", sampling(3, r), inputs(FULL, FULL)),
+            (f"sample-kl-row-{r}", sampling(None, r), inputs(FULL, ROW)),
+            (f"sample-kl-noise-{r}", sampling(None, r), inputs(FULL, FULL, FULL)),
+            (f"sample-kl-noise-2-{r}", sampling(2, r), inputs(FULL, FULL, (2, *FULL))),
+        ]
+
+    def sample(m: Tensor, v: Tensor) -> Tensor:
+        return vae_ext.reparameterize(m, v, seed=3)
+
+    def samples(m: Tensor, v: Tensor) -> Tensor:
+        return vae_ext.reparameterize(m, v, seed=3, n_samples=4)
+
+    def with_noise(m: Tensor, v: Tensor, e: Tensor) -> Tensor:
+        return vae_ext.reparameterize(m, v, noise=e)
+
+    found += [
+        ("sample", sample, inputs(FULL, FULL)),
+        ("sample-row", sample, inputs(FULL, ROW)),
+        ("sample-one", sample, inputs(FULL, ONE)),
+        ("samples", samples, inputs(FULL, FULL)),
+        ("sample-noise", with_noise, inputs(FULL, FULL, FULL)),
+    ]
+    for likelihood in ("bernoulli", "gaussian"):
+        for reduction in ("event", "sum", "batchmean"):
+
+            def elbo(
+                *t: Tensor, likelihood: str = likelihood, reduction: str = reduction
+            ) -> Tensor:
+                recon, target, mu, logvar, beta = t
+                return vae_ext.elbo_loss(
+                    recon, target, mu, logvar, beta=beta, likelihood=likelihood, reduction=reduction
+                )
+
+            for shape in ((3, 5), (2, 3, 5)):
+                name = f"elbo-{likelihood}-{reduction}-{len(shape)}d"
+                tensors = inputs(shape, (3, 5), FULL, FULL, ONE, positive=(1,))
+                found.append((name, elbo, tensors))
+    return found
+
+
+CASES = cases()
+
+
+@pytest.mark.parametrize(("function", "tensors"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_gradcheck(function: Callable[..., object], tensors: tuple[Tensor, ...]) -> None:
+    assert gradcheck(function, tensors)
+    assert gradgradcheck(function, tensors)
+
+
+@pytest.mark.parametrize(("function", "tensors"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_each_input_alone(function: Callable[..., object], tensors: tuple[Tensor, ...]) -> None:
+    """The gradient of one input does not depend on whether the others need theirs."""
+
+    def total(args: tuple[Tensor, ...]) -> Tensor:
+        out = function(*args)
+        parts = out if isinstance(out, tuple) else (out,)
+        return sum((p * torch.linspace(1, 2, p.numel()).view(p.shape)).sum() for p in parts)  # type: ignore[return-value]
+
+    together = torch.autograd.grad(total(tensors), tensors)
+    for i, want in enumerate(together):
+        args = tuple(t.detach().requires_grad_(j == i) for j, t in enumerate(tensors))
+        (alone,) = torch.autograd.grad(total(args), args[i])
+        assert torch.equal(alone, want)
+
+
+def test_derivatives_at_the_seams() -> None:
+    """Where the formulas switch: around 0, around |logvar| = 1, and far out."""
+    points = [0.0, 1e-9, -1e-9, 1.0, -1.0, 1 - 1e-9, 1 + 1e-9, -40.0, 30.0]
+    logvar = torch.tensor(points, dtype=torch.float64, requires_grad=True)
+    (grad,) = torch.autograd.grad(
+        vae_ext.gaussian_kl(torch.zeros_like(logvar), logvar, reduction="sum"), logvar
+    )
+    torch.testing.assert_close(grad, 0.5 * torch.expm1(logvar).detach(), rtol=1e-15, atol=0)
+    x = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    t = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
+    (grad,) = torch.autograd.grad(
+        vae_ext.bernoulli_log_likelihood(x, t, reduction="sum"), x, create_graph=True
+    )
+    torch.testing.assert_close(grad, t - 0.5)
+
+
+def test_double_backward_of_a_dependent_input() -> None:
+    """logvar computed from mu: the partial derivatives must not follow that path twice."""
+    mu = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+
+    def function(m: Tensor) -> Tensor:
+        return vae_ext.gaussian_kl(m, m.sin(), reduction="sum")
+
+    assert gradcheck(function, (mu,))
+    assert gradgradcheck(function, (mu,))
+
+
+def test_forward_mode_goes_through_the_reference() -> None:
+    mu, logvar, t = (torch.randn(3, 4, dtype=torch.float64) for _ in range(3))
+    with fwAD.dual_level():
+        dual = fwAD.make_dual(logvar, t)
+        tangent = fwAD.unpack_dual(vae_ext.gaussian_kl(mu, dual)).tangent
+    torch.testing.assert_close(tangent, (0.5 * torch.expm1(logvar) * t).sum(1))
+
+
+def test_transforms_go_through_the_reference() -> None:
+    mu, logvar = (torch.randn(3, 4, dtype=torch.float64) for _ in range(2))
+
+    def total(m: Tensor) -> Tensor:
+        return vae_ext.gaussian_kl(m, logvar, reduction="sum")
+
+    torch.testing.assert_close(torch.func.grad(total)(mu), mu)
+    hessian = torch.func.hessian(total)(mu).reshape(12, 12)
+    torch.testing.assert_close(hessian, torch.eye(12, dtype=torch.float64))
+    rows = torch.func.vmap(lambda m, v: vae_ext.gaussian_kl(m, v, event_dims=1))(mu, logvar)
+    torch.testing.assert_close(rows, vae_ext.gaussian_kl(mu, logvar))
+
+
+def test_unused_outputs() -> None:
+    mu = torch.randn(3, 4, requires_grad=True)
+    logvar = torch.randn(3, 4, requires_grad=True)
+    z, kl = vae_ext.reparameterize_with_kl(mu, logvar, seed=1)
+    from_kl = torch.autograd.grad(kl.sum(), (mu, logvar), retain_graph=True)
+    want = torch.autograd.grad(vae_ext.gaussian_kl(mu, logvar).sum(), (mu, logvar))
+    assert all(torch.equal(a, b) for a, b in zip(from_kl, want, strict=True))
+    from_z = torch.autograd.grad(z.sum(), (mu, logvar))
+    want = torch.autograd.grad(
+        vae_ext.reparameterize(mu, logvar, seed=1).sum(), (mu, logvar)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(from_z, want, strict=True))
+    noise = torch.randn(3, 4, requires_grad=True)
+    _, kl = vae_ext.reparameterize_with_kl(mu, logvar, noise=noise)
+    assert torch.autograd.grad(kl.sum(), noise, allow_unused=True) == (None,)

@@ -1,0 +1,78 @@
+"""What is kept for backward: inputs, outputs and the seed. Nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+import vae_ext
+
+
+def saved_by(function: Callable[[], object]) -> list[Tensor]:
+    saved: list[Tensor] = []
+
+    def pack(t: Tensor) -> Tensor:
+        saved.append(t)
+        return t
+
+    with saved_tensors_hooks(pack, lambda t: t):
+        function()
+    return saved
+
+
+MU, LOGVAR = (torch.randn(3, 40, requires_grad=True) for _ in range(2))
+TARGET = torch.rand(3, 40)
+NOISE = torch.randn(3, 40)
+
+CASES: list[tuple[str, Callable[[], object], list[Tensor]]] = [
+    ("sample", lambda: vae_ext.reparameterize(MU, LOGVAR), [LOGVAR]),
+    ("sample_noise", lambda: vae_ext.reparameterize(MU, LOGVAR, noise=NOISE), [LOGVAR, NOISE]),
+    ("sample_many", lambda: vae_ext.reparameterize(MU, LOGVAR, n_samples=8), [LOGVAR]),
+    ("sample_kl", lambda: vae_ext.reparameterize_with_kl(MU, LOGVAR), [MU, LOGVAR]),
+    (
+        "sample_kl_generator",
+        lambda: vae_ext.reparameterize_with_kl(MU, LOGVAR, generator=torch.Generator()),
+        [MU, LOGVAR],
+    ),
+    ("kl", lambda: vae_ext.gaussian_kl(MU, LOGVAR), [MU, LOGVAR]),
+    (
+        "kl_prior",
+        lambda: vae_ext.gaussian_kl(MU, LOGVAR, LOGVAR, MU),
+        [MU, LOGVAR, LOGVAR, MU],
+    ),
+    ("bernoulli", lambda: vae_ext.bernoulli_log_likelihood(MU, TARGET), [MU, TARGET]),
+    ("gaussian", lambda: vae_ext.gaussian_log_likelihood(MU, TARGET), [MU, TARGET]),
+    (
+        "gaussian_variance",
+        lambda: vae_ext.gaussian_log_likelihood(MU, TARGET, LOGVAR),
+        [MU, TARGET, LOGVAR],
+    ),
+]
+
+
+@pytest.mark.parametrize(("function", "inputs"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_saved_for_backward(function: Callable[[], object], inputs: list[Tensor]) -> None:
+    storages = {t.untyped_storage().data_ptr() for t in inputs}
+    others = [t for t in saved_by(function) if t.untyped_storage().data_ptr() not in storages]
+    # At most the seed, where it is a tensor.
+    assert sum(t.numel() * t.element_size() for t in others) <= 8
+
+
+def test_the_check_sees_what_eager_code_keeps() -> None:
+    def eager() -> Tensor:
+        std = torch.exp(0.5 * LOGVAR)
+        return MU + std * torch.randn_like(std)
+
+    storages = {t.untyped_storage().data_ptr() for t in (MU, LOGVAR)}
+    others = [t for t in saved_by(eager) if t.untyped_storage().data_ptr() not in storages]
+    assert sum(t.numel() for t in others) >= 2 * MU.numel()
+
+
+def test_nothing_is_kept_without_gradients() -> None:
+    with torch.no_grad():
+        assert saved_by(lambda: vae_ext.reparameterize_with_kl(MU, LOGVAR)) == []
+    assert saved_by(lambda: vae_ext.gaussian_kl(MU.detach(), LOGVAR.detach())) == []

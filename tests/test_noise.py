@@ -1,0 +1,214 @@
+"""The noise contract: a pure function of (seed, stream, element), and nothing else."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from cases import LAYOUTS
+
+import vae_ext
+from vae_ext import philox
+
+KNOWN = [  # Random123's known answers: counter, key, words
+    ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+    (
+        (0xFFFFFFFF,) * 4,
+        (0xFFFFFFFF,) * 2,
+        (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD),
+    ),
+    (
+        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+        (0xA4093822, 0x299F31D0),
+        (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+    ),
+]
+
+
+@pytest.mark.parametrize(("counter", "key", "words"), KNOWN)
+def test_known_answers(
+    counter: tuple[int, ...], key: tuple[int, ...], words: tuple[int, ...]
+) -> None:
+    from vae_ext import _C
+
+    assert tuple(_C.philox4x32_10(list(counter), list(key))) == words
+    as_tensors = [torch.tensor([c]) for c in (*counter, *key)]
+    reference = philox.philox4x32_10(tuple(as_tensors[:4]), (as_tensors[4], as_tensors[5]))
+    assert tuple(int(w) for w in reference) == words
+
+
+def test_known_answers_through_the_public_stream() -> None:
+    # Counter (0, 0, low stream, high stream), key (low seed, high seed).
+    assert vae_ext.philox_words(4, 0).tolist() == list(KNOWN[0][2])
+
+
+SEEDS = [(0, 0), (1, 0), (-1, 3), (2**64 - 1, 2**63), (-(2**63), -1), (0x0123456789ABCDEF, 5)]
+
+
+@pytest.mark.parametrize(("seed", "stream"), SEEDS)
+def test_words_at_every_level(seed: int, stream: int, simd: str) -> None:
+    words = vae_ext.philox_words(5003, seed, stream)
+    assert words.dtype == torch.int64
+    signed = [v - 2**64 if v >= 2**63 else v for v in (seed, stream)]
+    assert torch.equal(words, philox.words(5003, *signed, torch.device("cpu")))
+    assert torch.equal(vae_ext.philox_words(1, seed, stream), words[:1])
+    assert vae_ext.philox_words(0, seed, stream).shape == (0,)
+
+
+def test_two_complements_name_the_same_seed() -> None:
+    assert torch.equal(vae_ext.philox_words(8, -1), vae_ext.philox_words(8, 2**64 - 1))
+
+
+TOLERANCE = {
+    torch.float64: 1e-14,
+    torch.float32: 1e-6,
+    torch.float16: 2.0**-9,  # half an ulp at 5
+    torch.bfloat16: 2.0**-6,
+}
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_normals_at_every_level(dtype: torch.dtype, simd: str) -> None:
+    for seed in (0, 11, 2**63):
+        eps = vae_ext.standard_normal(100_003, seed=seed, stream=2, dtype=dtype)
+        signed = seed - 2**64 if seed >= 2**63 else seed
+        exact = philox.standard_normal((100_003,), signed, 2, torch.device("cpu"))
+        assert eps.dtype == dtype
+        assert float((eps.double() - exact).abs().max()) <= TOLERANCE[dtype]
+
+
+def test_extreme_words() -> None:
+    """u next to 0 and to 1, and angles at the seams of the quadrants, straight from the header."""
+    # Searching a stream for such words would take 2^32 draws; the reference is exact, so the
+    # largest and smallest radii among 2^24 show the tails.
+    n = 1 << 24
+    eps = vae_ext.standard_normal(n, seed=1)
+    words = vae_ext.philox_words(n, 1)
+    even = words[0::2]
+    for index in (int(even.argmax()), int(even.argmin())):
+        u = (int(even[index]) + 0.5) * 2.0**-32
+        radius = math.sqrt(-2 * math.log(u))
+        got = float(torch.hypot(eps[2 * index].double(), eps[2 * index + 1].double()))
+        assert abs(got - radius) <= 1.5e-6
+    assert float(eps.abs().max()) < 6.8
+
+
+def test_moments() -> None:
+    eps = vae_ext.standard_normal(1 << 22, seed=3).double()
+    n = eps.numel()
+    assert abs(float(eps.mean())) < 5 / math.sqrt(n)
+    assert abs(float(eps.square().mean()) - 1) < 5 * math.sqrt(2 / n)
+    assert abs(float((eps**3).mean())) < 5 * math.sqrt(15 / n)
+    assert abs(float((eps**4).mean()) - 3) < 5 * math.sqrt(96 / n)
+    for lag in (1, 2, 3, 4, 5, 8):
+        assert abs(float((eps[lag:] * eps[:-lag]).mean())) < 5 / math.sqrt(n)
+
+
+def test_sampling_adds_this_noise() -> None:
+    zero = torch.zeros(3, 1001)
+    eps = vae_ext.standard_normal(3, 1001, seed=9, stream=4)
+    assert torch.equal(vae_ext.reparameterize(zero, zero, seed=9, stream=4), eps)
+    assert torch.equal(vae_ext.reparameterize_with_kl(zero, zero, seed=9, stream=4)[0], eps)
+    assert torch.equal(vae_ext.standard_normal((3, 1001), seed=9, stream=4), eps)
+    mu, logvar = torch.randn(3, 1001), torch.randn(3, 1001)
+    z = vae_ext.reparameterize(mu, logvar, seed=9, stream=4)
+    given = vae_ext.reparameterize(mu, logvar, noise=eps)
+    assert torch.equal(z, given)
+    torch.testing.assert_close(z, mu + torch.exp(0.5 * logvar) * eps)
+
+
+def test_element_does_not_depend_on_the_rest() -> None:
+    """Not on the size, the samples drawn before it, the dtype or where a call begins."""
+    flat = vae_ext.standard_normal(24_000, seed=5)
+    assert torch.equal(vae_ext.standard_normal(2, 3, 4000, seed=5).reshape(-1), flat)
+    assert torch.equal(vae_ext.standard_normal(999, seed=5), flat[:999])
+    zero = torch.zeros(4000)
+    samples = vae_ext.reparameterize(zero, zero, seed=5, n_samples=6)
+    assert torch.equal(samples.reshape(-1), flat)
+    half = vae_ext.standard_normal(24_000, seed=5, dtype=torch.bfloat16)
+    assert torch.equal(half, flat.bfloat16())
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_noise_follows_the_logical_order(layout: object) -> None:
+    zero = layout(torch.zeros(2, 4, 3, 5))  # type: ignore[operator]
+    eps = vae_ext.standard_normal(2, 4, 3, 5, seed=2)
+    assert torch.equal(vae_ext.reparameterize(zero, zero, seed=2), eps)
+
+
+def test_seeds_and_streams_differ() -> None:
+    draws = [
+        vae_ext.standard_normal(4096, seed=seed, stream=stream)
+        for seed in (0, 1, 2, 2**32, 2**33)
+        for stream in (0, 1, 2**32)
+    ]
+    correlation = torch.corrcoef(torch.stack(draws))
+    off = correlation - torch.eye(len(draws))
+    assert float(off.abs().max()) < 6 / math.sqrt(4096)
+
+
+def test_seed_tensor_is_the_same_as_its_number() -> None:
+    seed = torch.tensor(77)
+    assert torch.equal(
+        vae_ext.standard_normal(50, seed=seed), vae_ext.standard_normal(50, seed=77)
+    )
+
+
+def test_torch_governs_the_default() -> None:
+    mu, logvar = torch.randn(4, 300), torch.randn(4, 300)
+
+    def draw() -> torch.Tensor:
+        return vae_ext.reparameterize(mu, logvar)
+
+    torch.manual_seed(1)
+    first, second = draw(), draw()
+    assert not torch.equal(first, second)
+    torch.manual_seed(1)
+    assert torch.equal(draw(), first)
+    state = torch.get_rng_state()
+    third = draw()
+    torch.set_rng_state(state)
+    assert torch.equal(draw(), third)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        assert torch.equal(draw(), first)
+
+
+def test_generator() -> None:
+    mu, logvar = torch.randn(4, 300), torch.randn(4, 300)
+    g = torch.Generator().manual_seed(8)
+    state = torch.get_rng_state()
+    first = vae_ext.reparameterize(mu, logvar, generator=g)
+    second = vae_ext.reparameterize(mu, logvar, generator=g)
+    assert not torch.equal(first, second)
+    assert torch.equal(vae_ext.reparameterize(mu, logvar, generator=g.manual_seed(8)), first)
+    assert torch.equal(torch.get_rng_state(), state)  # the global one was left alone
+    torch.manual_seed(8)  # one engine, one seed: one noise
+    assert torch.equal(vae_ext.reparameterize(mu, logvar), first)
+
+
+def test_gradient_uses_the_noise_of_the_forward_pass() -> None:
+    mu = torch.zeros(5, 1000, requires_grad=True)
+    logvar = torch.zeros(5, 1000, requires_grad=True)
+    z = vae_ext.reparameterize(mu, logvar)
+    vae_ext.reparameterize(mu, logvar)  # another call in between
+    (grad,) = torch.autograd.grad(z.sum(), logvar)
+    assert torch.equal(grad, 0.5 * z.detach())  # dz/dlogvar = eps / 2 at sigma = 1
+    samples = vae_ext.reparameterize(mu, logvar, n_samples=3)
+    (grad,) = torch.autograd.grad(samples.sum(), logvar)
+    torch.testing.assert_close(grad, 0.5 * samples.detach().sum(0), rtol=1e-6, atol=1e-6)
+
+
+def test_checkpointing_draws_the_same_noise_again() -> None:
+    from torch.utils.checkpoint import checkpoint
+
+    mu = torch.randn(4, 100, requires_grad=True)
+    logvar = torch.randn(4, 100, requires_grad=True)
+    results = []
+    for wrapped in (False, True):
+        torch.manual_seed(2)
+        args = (vae_ext.reparameterize, mu, logvar)
+        z = checkpoint(*args, use_reentrant=False) if wrapped else vae_ext.reparameterize(mu, logvar)
+        results.append(torch.autograd.grad((z * z).sum(), logvar)[0])
+    assert torch.equal(*results)

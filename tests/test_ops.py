@@ -1,0 +1,104 @@
+"""The dispatcher's side: schemas, fake kernels, and no gradient lost without a word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch.library import opcheck
+
+import vae_ext  # noqa: F401
+
+OPS = torch.ops.vae_ext
+EVENT, SUM = 1, 2
+
+
+def t(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(shape).to(dtype)
+
+
+SEED = torch.tensor(3)
+BF16 = torch.bfloat16
+CL = t(2, 4, 3, 3).contiguous(memory_format=torch.channels_last)
+
+SAMPLES: list[tuple[Callable[..., object], tuple[object, ...]]] = [
+    (OPS.reparameterize.default, (t(3, 4), t(3, 4), None, SEED, 0, 0, 0)),
+    (OPS.reparameterize.default, (t(3, 4), t(4), None, None, 7, 1, 2)),
+    (OPS.reparameterize.default, (t(3, 4), t(3, 4), t(3, 4), None, 0, 0, 0)),
+    (OPS.reparameterize.default, (CL, CL, None, None, 7, 0, 0)),
+    (OPS.reparameterize.default, (*CL.chunk(2, 1), None, None, 7, 0, 0)),
+    (OPS.reparameterize_backward.default, (t(3, 4), t(3, 4), None, SEED, 0, 0, 0, 2)),
+    (OPS.reparameterize_backward.default, (t(2, 3, 4), t(4), None, None, 1, 0, 2, 3)),
+    (OPS.reparameterize_dnoise.default, (t(2, 3, 4), t(3, 4), t(2, 3, 4))),
+    (OPS.reparameterize_with_kl.default, (t(3, 4), t(3, 4), None, SEED, 0, 0, 0, 1, EVENT)),
+    (OPS.reparameterize_with_kl.default, (t(3, 4, dtype=BF16), t(4), None, SEED, 0, 0, 3, 1, SUM)),
+    (
+        OPS.reparameterize_with_kl_backward.default,
+        (t(3, 4), t(3), t(3, 4), t(4), None, SEED, 0, 0, 0, 1, EVENT, 3),
+    ),
+    (
+        OPS.reparameterize_with_kl_backward.default,
+        (None, t(), t(3, 4), t(3, 4), None, SEED, 0, 0, 0, 1, SUM, 1),
+    ),
+    (OPS.gaussian_kl.default, (t(3, 4), t(3, 4), None, None, 1, EVENT)),
+    (OPS.gaussian_kl.default, (t(3, 4), t(3, 4), t(4), t(), 1, 0)),
+    (OPS.gaussian_kl.default, (CL, CL, None, None, 3, 0)),
+    (OPS.gaussian_kl_backward.default, (t(3), t(3, 4), t(3, 4), None, None, 1, EVENT, 3)),
+    (OPS.gaussian_kl_backward.default, (t(3, 4), t(3, 4), t(3, 4), t(4), t(), 1, 0, 15)),
+    (OPS.bernoulli_log_likelihood.default, (t(3, 4), torch.rand(3, 4) < 0.5, 1, EVENT)),
+    (OPS.bernoulli_log_likelihood.default, (t(2, 3, 4, dtype=BF16), torch.rand(3, 4), 1, 0)),
+    (OPS.bernoulli_log_likelihood_backward.default, (t(), t(3, 4), torch.rand(3, 4), 1, SUM, 3)),
+    (OPS.gaussian_log_likelihood.default, (t(3, 4), t(3, 4), None, 0.5, 1, EVENT)),
+    (OPS.gaussian_log_likelihood.default, (t(3, 4), t(3, 4), t(4), 0.0, 0, 0)),
+    (
+        OPS.gaussian_log_likelihood_backward.default,
+        (t(3), t(3, 4), t(3, 4), t(), 0.0, 1, EVENT, 7),
+    ),
+    (OPS.philox_words.default, (torch.empty(9, dtype=torch.int64), 1, 2)),
+    (OPS.draw_seed.default, (torch.device("cpu"),)),
+]
+
+
+def test_every_op_is_checked() -> None:
+    registered = {n.split("::")[1] for n in torch._C._dispatch_get_all_op_names() if n.startswith("vae_ext::")}
+    assert {op._schema.name.split("::")[1] for op, _ in SAMPLES} == registered  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("op", "args"), SAMPLES, ids=[str(op) + str(i) for i, (op, _) in enumerate(SAMPLES)])
+def test_opcheck(op: Callable[..., object], args: tuple[object, ...]) -> None:
+    # The seed op is random by design: two calls differ.
+    skip = {"test_aot_dispatch_dynamic"} if "draw_seed" in str(op) else set()
+    utils = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
+    opcheck(op, args, test_utils=[u for u in utils if u not in skip])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("op", "args"),
+    [s for s in SAMPLES if any(isinstance(a, torch.Tensor) and a.is_floating_point() for a in s[1])],
+    ids=str,
+)
+def test_raw_ops_refuse_to_lose_a_gradient(op: Callable[..., object], args: tuple[object, ...]) -> None:
+    def leaf(a: object) -> object:
+        floating = isinstance(a, torch.Tensor) and a.is_floating_point()
+        return a.detach().requires_grad_() if floating else a  # type: ignore[attr-defined]
+
+    with pytest.raises(RuntimeError, match=r"has no gradient of its own: call vae_ext\."):
+        op(*[leaf(a) for a in args])
+    with torch.no_grad():
+        op(*[leaf(a) for a in args])
+
+
+def test_meta_tensors_have_shapes() -> None:
+    mu = torch.empty(3, 4, device="meta", requires_grad=True)
+    z, kl = vae_ext.reparameterize_with_kl(mu, mu, seed=0)
+    assert (z.shape, kl.shape, z.device.type) == ((3, 4), (3,), "meta")
+    assert vae_ext.bernoulli_log_likelihood(mu, mu, reduction="mean").shape == ()
+
+
+def test_fake_tensors_draw_a_seed_op() -> None:
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    graph = make_fx(lambda m: vae_ext.reparameterize(m, m))(torch.randn(3, 4))
+    assert "draw_seed" in str(graph.code)
+    assert not torch.equal(graph(torch.zeros(3, 4)), graph(torch.zeros(3, 4)))
