@@ -44,10 +44,10 @@ VAE_EXT_INLINE float mul_exp(float a, float y) {
 
 VAE_EXT_INLINE double mul_exp(double a, double y) {
   if (fabs(y) <= 700.) return a * exp(y);
-  y = y > 1500. ? 1500. : y;
-  y = y < -1500. ? -1500. : y;
-  const double half = exp(0.5 * y);
-  return (a * half) * half;
+  y = y > 2800. ? 2800. : y;
+  y = y < -2800. ? -2800. : y;
+  const double quarter = exp(0.25 * y);  // finite, so that a = 0 gives 0
+  return (((a * quarter) * quarter) * quarter) * quarter;
 }
 
 // (exp(d) - 1 - d) / 2 by its series, for |d| <= 1. Differences of the three terms lose all digits

@@ -127,7 +127,10 @@ template <class T>
 VAE_EXT_INLINE T gaussian(T mean, T target, T logvar) {
   // (d / sigma)^2 and not d^2 / sigma^2: that is 0 * inf where sigma^2 alone underflows.
   const T s = mul_exp(target - mean, T(-0.5) * logvar);
-  return -((T(0.5) * s) * s + T(0.5) * (logvar + T(1.83787706640934548356)));
+  // At logvar = -inf a target that is missed must win over the density's height: inf - inf would
+  // be NaN where the limit is -inf.
+  const T height = s != T(0) && logvar < T(-1e30) ? T(-1e30) : logvar;
+  return -((T(0.5) * s) * s + T(0.5) * (height + T(1.83787706640934548356)));
 }
 
 // d/dmean = (target - mean) exp(-logvar) = -d/dtarget

@@ -179,5 +179,7 @@ def gaussian_log_likelihood(
     else:
         lv = torch.tensor(logvar, dtype=dtype, device=mean.device)
     s = mul_exp(target.to(dtype) - mean.to(dtype), -0.5 * lv)
-    terms = -((0.5 * s) * s + 0.5 * (lv + math.log(2 * math.pi)))
+    # At logvar = −inf a target that is missed wins over the density's height.
+    height = torch.where((s != 0) & (lv < -1e30), -1e30, lv)
+    terms = -((0.5 * s) * s + 0.5 * (height + math.log(2 * math.pi)))
     return reduce(terms, event_dims, reduction, result_dtype(*tensors))

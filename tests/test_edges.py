@@ -1,0 +1,174 @@
+"""Where the usual formulas go wrong: cancellation, overflow, infinities and NaN."""
+
+from __future__ import annotations
+
+import math
+from types import ModuleType
+
+import mpmath
+import pytest
+import torch
+from torch import Tensor
+
+import vae_ext
+from vae_ext import reference
+
+inf, nan = math.inf, math.nan
+MODULES = [vae_ext, reference]
+
+
+def f32(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32)
+
+
+def ulps(actual: Tensor, exact: list[mpmath.mpf]) -> float:
+    """The largest error in units of the last place of the float32 result."""
+    worst = 0.0
+    for got, want in zip(actual.tolist(), exact, strict=True):
+        spacing = 2.0 ** max(math.frexp(float(want))[1] - 24, -149)
+        worst = max(worst, float(abs(mpmath.mpf(got) - want)) / spacing)
+    return worst
+
+
+def test_kl_near_zero(simd: str) -> None:
+    """½ (mu² + e^lv − 1 − lv) has lost every digit at lv = 1e-4."""
+    logvar = torch.cat([torch.logspace(-18, 1.9, 400), -torch.logspace(-18, 1.9, 400)])
+    mu = torch.logspace(-12, 3, 800).flip(0)
+    kl = vae_ext.gaussian_kl(mu, logvar, reduction="none")
+    with mpmath.workdps(60):
+        exact = [
+            (mpmath.mpf(m) ** 2 + mpmath.expm1(mpmath.mpf(v)) - mpmath.mpf(v)) / 2
+            for m, v in zip(mu.tolist(), logvar.tolist(), strict=True)
+        ]
+    assert ulps(kl, exact) <= 4
+    zero_mu = vae_ext.gaussian_kl(torch.zeros_like(mu), logvar, reduction="none")
+    with mpmath.workdps(60):
+        exact = [(mpmath.expm1(mpmath.mpf(v)) - mpmath.mpf(v)) / 2 for v in logvar.tolist()]
+    assert ulps(zero_mu, exact) <= 4
+    assert float(zero_mu.min()) >= 0
+
+
+def test_kl_gradient(simd: str) -> None:
+    logvar = torch.cat([torch.logspace(-30, 1.94, 500), -torch.logspace(-30, 2, 500)])
+    logvar.requires_grad_()
+    mu = torch.logspace(-30, 18, 1000, requires_grad=True)
+    kl = vae_ext.gaussian_kl(mu, logvar, reduction="sum")
+    dmu, dlogvar = torch.autograd.grad(kl, (mu, logvar))
+    assert torch.equal(dmu, mu.detach())
+    with mpmath.workdps(60):
+        exact = [mpmath.expm1(mpmath.mpf(v)) / 2 for v in logvar.tolist()]
+    assert ulps(dlogvar, exact) <= 2
+
+
+def test_bernoulli(simd: str) -> None:
+    """Cross-entropy with logits says 0 at (−20, 0)."""
+    size = torch.cat([torch.logspace(-12, 2, 300), torch.tensor([1e3, 1e4])])
+    x = torch.cat([size, -size])
+    for t in (0.0, 1.0, 0.3, 1e-3, 0.999):
+        target = torch.full_like(x, t)
+        ll = vae_ext.bernoulli_log_likelihood(x, target, reduction="none")
+        with mpmath.workdps(60):
+            exact = []
+            for v in x.tolist():
+                v, p = mpmath.mpf(v), mpmath.mpf(float(target[0]))
+                exact.append(-(p * mpmath.log1p(mpmath.exp(-v)) + (1 - p) * mpmath.log1p(mpmath.exp(v))))
+        assert ulps(ll, exact) <= 4
+
+
+def test_bernoulli_gradient(simd: str) -> None:
+    size = torch.logspace(-6, 1.9, 300)
+    x = torch.cat([size, -size]).requires_grad_()
+    for t in (0.0, 1.0):
+        ll = vae_ext.bernoulli_log_likelihood(x, torch.full_like(x, t), reduction="sum")
+        (grad,) = torch.autograd.grad(ll, x)
+        with mpmath.workdps(60):
+            exact = [t - 1 / (1 + mpmath.exp(-mpmath.mpf(v))) for v in x.tolist()]
+        assert ulps(grad, exact) <= 4
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_large_finite_values(module: ModuleType) -> None:
+    """Finite wherever the exact value is representable."""
+
+    def kl(*t: Tensor) -> float:
+        return float(module.gaussian_kl(*t, reduction="sum"))
+
+    def gaussian(*t: Tensor) -> float:
+        return float(module.gaussian_log_likelihood(*t, reduction="sum"))
+
+    # exp(89) and 2e19 squared overflow float32; half of either does not.
+    assert kl(f32(0), f32(89)) == pytest.approx(0.5 * math.exp(89), rel=2e-5)
+    assert kl(f32(2e19), f32(0)) == pytest.approx(2e38, rel=1e-6)
+    # The variance underflows, the standard score does not.
+    assert kl(f32(1e-30), f32(-200), f32(0), f32(-200)) == pytest.approx(
+        0.5 * (1e-30 * math.exp(100)) ** 2, rel=2e-5
+    )
+    assert gaussian(f32(0), f32(1e-40), f32(-120.0)) == pytest.approx(
+        -0.5 * (-120 + math.log(2 * math.pi)), rel=1e-6
+    )
+    assert gaussian(f32(0), f32(1e-30), f32(-200.0)) == pytest.approx(
+        -0.5 * ((1e-30 * math.exp(100)) ** 2 - 200 + math.log(2 * math.pi)), rel=2e-5
+    )
+    z = module.reparameterize(f32(0), f32(178), noise=f32(1e-3))
+    assert float(z) == pytest.approx(1e-3 * math.exp(89), rel=2e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("module", MODULES)
+def test_infinities_give_limits(module: ModuleType, dtype: torch.dtype) -> None:
+    def none(function: str, *tensors: Tensor) -> list[float]:
+        out: Tensor = getattr(module, function)(*(t.to(dtype) for t in tensors), reduction="none")
+        return out.tolist()  # type: ignore[no-any-return]
+
+    # The KL grows without bound in every direction.
+    assert none("gaussian_kl", f32(inf, -inf, 0, 0, inf), f32(0, 0, inf, -inf, -inf)) == [inf] * 5
+    # q or p degenerate, the other not.
+    zero = f32(0, 0)
+    assert none("gaussian_kl", zero, f32(-inf, inf), zero, zero) == [inf] * 2
+    # An infinite logit: certain and right, certain and wrong, undecided.
+    x = f32(inf, -inf, inf, -inf, inf, -inf)
+    t = f32(1, 0, 0, 1, 0.5, 0.5)
+    assert none("bernoulli_log_likelihood", x, t) == [0, 0, -inf, -inf, -inf, -inf]
+    # A variance of 0 at a target that is met or missed, and an infinite one.
+    mean, target, logvar = f32(0, 0, 0), f32(1, 0, 1), f32(-inf, -inf, inf)
+    assert none("gaussian_log_likelihood", mean, target, logvar) == [-inf, inf, -inf]
+    mu, logvar, noise = (t.to(dtype) for t in (f32(1.5, 2.5), f32(-inf, inf), f32(3, 0)))
+    z = module.reparameterize(mu, logvar, noise=noise)
+    assert z.tolist() == [1.5, 2.5]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nan_goes_through(module: ModuleType) -> None:
+    one, bad = f32(1.0), f32(nan)
+    for a, b in ((bad, one), (one, bad)):
+        for function in ("gaussian_kl", "bernoulli_log_likelihood", "gaussian_log_likelihood"):
+            out = getattr(module, function)(a, b, reduction="none")
+            assert out.isnan().all(), function
+        assert module.reparameterize(a, b, noise=one).isnan().all()
+        assert module.gaussian_kl(one, one, a, b, reduction="none").isnan().all()
+    assert module.gaussian_log_likelihood(one, one, bad, reduction="none").isnan().all()
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (3, 0)])
+def test_empty(shape: tuple[int, ...]) -> None:
+    """As torch: sums are 0, means NaN."""
+    t = torch.zeros(shape, requires_grad=True)
+    for function in (vae_ext.gaussian_kl, vae_ext.bernoulli_log_likelihood):
+        assert float(function(t.detach(), t.detach(), reduction="sum")) == 0
+        assert math.isnan(float(function(t.detach(), t.detach(), reduction="mean")))
+        events = function(t, t)
+        assert torch.equal(events, torch.zeros(shape[:1] if len(shape) > 1 else shape))
+        (grad,) = torch.autograd.grad(function(t, t, reduction="sum"), t)
+        assert grad.shape == shape
+    assert float(vae_ext.gaussian_kl(torch.zeros(3, 0), torch.zeros(3, 0), reduction="batchmean")) == 0
+    assert vae_ext.reparameterize(t, t).shape == shape
+    assert vae_ext.reparameterize(t, t, n_samples=2).shape == (2, *shape)
+
+
+def test_half_precision_does_not_overflow() -> None:
+    """exp(20) is inf in float16: the logvar clamp of the usual autoencoders does not protect."""
+    logvar = torch.full((1, 4), 20.0, dtype=torch.float16)
+    kl = vae_ext.gaussian_kl(torch.zeros_like(logvar), logvar)
+    assert float(kl) == pytest.approx(4 * 0.5 * (math.exp(20) - 21), rel=1e-6)
+    many = torch.ones(1, 100_000, dtype=torch.float16)
+    assert float(vae_ext.gaussian_kl(many, torch.zeros_like(many))) == 50_000

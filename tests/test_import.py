@@ -1,0 +1,118 @@
+"""Importing the package: never a failure for want of the native library, and no surprises."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import vae_ext
+
+ROOT = Path(__file__).resolve().parent.parent
+
+WITHOUT_NATIVE = """
+import sys, warnings
+sys.modules["vae_ext._C"] = None  # as if the file were not there
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import vae_ext, torch
+caught = [w for w in caught if issubclass(w.category, RuntimeWarning)]
+assert len(caught) == 1, caught
+message = str(caught[0].message)
+assert "without its native library" in message and "_C" in message, message
+assert "pip install" in message, message
+assert "vae_ext" not in caught[0].filename.replace("\\\\", "/").split("/")[-1], caught[0].filename
+"""
+
+
+def python(code: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **env},
+        check=False,
+    )
+
+
+def test_without_native_library_the_reference_serves() -> None:
+    done = python(
+        WITHOUT_NATIVE
+        + """
+assert vae_ext.simd_levels() == [] and vae_ext.simd_level() == ""
+torch.manual_seed(0)
+mu = torch.randn(4, 5, requires_grad=True)
+logvar = torch.randn(4, 5, requires_grad=True)
+z, kl = vae_ext.reparameterize_with_kl(mu, logvar)
+loss = vae_ext.elbo_loss(z, torch.rand(4, 5), mu, logvar, beta=0.5)
+loss.backward()
+assert mu.grad is not None
+print(repr(loss.item()), vae_ext.philox_words(2, 7).tolist())
+step = torch.compile(lambda m: vae_ext.reparameterize(m, m).sum(), backend="aot_eager")
+step(mu).backward()
+"""
+    )
+    assert done.returncode == 0, done.stderr
+    loss, words = done.stdout.split(" ", 1)
+
+    import torch
+
+    torch.manual_seed(0)
+    mu, logvar = torch.randn(4, 5), torch.randn(4, 5)
+    z, _ = vae_ext.reparameterize_with_kl(mu, logvar)
+    want = vae_ext.elbo_loss(z, torch.rand(4, 5), mu, logvar, beta=0.5)
+    assert float(loss) == pytest.approx(want.item(), rel=1e-6)  # the same noise, too
+    assert words.strip() == str(vae_ext.philox_words(2, 7).tolist())
+
+
+def test_native_library_is_the_one_under_test() -> None:
+    from vae_ext import _C, native
+
+    assert native.available
+    assert _C.version == vae_ext.__version__
+    assert _C.compiler
+    assert vae_ext.simd_level() in vae_ext.simd_levels()
+    assert "baseline" in vae_ext.simd_levels()
+
+
+def test_simd_level_by_environment() -> None:
+    code = "import vae_ext; print(vae_ext.simd_level())"
+    for level in vae_ext.simd_levels():
+        assert python(code, VAE_EXT_SIMD=level).stdout.strip() == level
+    done = python(code + "; vae_ext.gaussian_kl", VAE_EXT_SIMD="sse9")
+    assert "unknown SIMD level 'sse9', expected one of" in done.stderr
+
+
+def test_metadata_needs_no_torch() -> None:
+    """A resolver asks for name and version before it has installed anything."""
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", "import setup"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+        env={"PATH": os.environ["PATH"]},
+    )
+    # Without site-packages there is not even setuptools: the import of torch must not come first.
+    assert "torch" not in done.stderr
+    code = """
+import sys, importlib.util
+real = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *a: None if name == "torch" else real(name, *a)
+sys.argv = ["setup.py", "--name", "--version"]
+exec(compile(open("setup.py").read(), "setup.py", "exec"), {"__name__": "__main__", "__file__": "setup.py"})
+"""
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-2:] == ["vae_ext", vae_ext.__version__]
+
+
+def test_public_names() -> None:
+    for name in vae_ext.__all__:
+        assert hasattr(vae_ext, name)
+        if name != "__version__":
+            assert getattr(vae_ext, name).__doc__
