@@ -2,7 +2,7 @@
 
 Environment:
     VAE_EXT_NATIVE=0         install the Python code alone (the pure-PyTorch reference serves)
-    VAE_EXT_CUDA=auto|0|1    CUDA kernels where a compiler is found | never | required (default auto)
+    VAE_EXT_CUDA=auto|0|1    CUDA kernels: where a compiler is found (default) | never | required
     VAE_EXT_CUDA_ARCHS=...   their architectures, as TORCH_CUDA_ARCH_LIST takes them
     VAE_EXT_DEBUG=1          no optimization, debug symbols, assertions
     VAE_EXT_SANITIZE=1       debug build under the address and undefined-behaviour sanitizers
@@ -68,7 +68,9 @@ def extensions() -> list[Extension]:
         return []
     sources = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("csrc/**/*.cpp"))
     headers = sorted(
-        str(p.relative_to(ROOT)) for suffix in ("h", "inl") for p in ROOT.glob(f"csrc/**/*.{suffix}")
+        str(p.relative_to(ROOT))
+        for suffix in ("h", "inl")
+        for p in ROOT.glob(f"csrc/**/*.{suffix}")
     )
     link = ["-fsanitize=address,undefined"] if flag("VAE_EXT_SANITIZE") else []
     return [Extension("vae_ext._C", sources, depends=headers, extra_link_args=link)]

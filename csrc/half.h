@@ -7,7 +7,9 @@
 
 VAE_EXT_NAMESPACE_BEGIN
 
-VAE_EXT_INLINE float float_of_bfloat16(uint16_t h) { return float_of(static_cast<uint32_t>(h) << 16); }
+VAE_EXT_INLINE float float_of_bfloat16(uint16_t h) {
+  return float_of(static_cast<uint32_t>(h) << 16);
+}
 
 VAE_EXT_INLINE uint16_t bfloat16_of_float(float x) {
   const uint32_t u = bits_of(x);

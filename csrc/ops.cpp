@@ -13,8 +13,7 @@
 #include "philox.h"
 #include "tensors.h"
 
-#define VAE_EXT_NOISE \
-  "Tensor? noise, Tensor? seed, SymInt seed_value, SymInt stream, int n_samples"
+#define VAE_EXT_NOISE "Tensor? noise, Tensor? seed, SymInt seed_value, SymInt stream, int n_samples"
 #define VAE_EXT_EVENT "int event_dims, int reduction"
 
 STABLE_TORCH_LIBRARY(vae_ext, m) {
@@ -29,20 +28,24 @@ STABLE_TORCH_LIBRARY(vae_ext, m) {
       "reparameterize_with_kl_backward(Tensor? grad_z, Tensor? grad_kl, Tensor mu, Tensor logvar,"
       " " VAE_EXT_NOISE ", " VAE_EXT_EVENT ", int wanted) -> (Tensor, Tensor)");
 
-  m.def("gaussian_kl(Tensor mu, Tensor logvar, Tensor? prior_mu, Tensor? prior_logvar, "
-        VAE_EXT_EVENT ") -> Tensor");
-  m.def("gaussian_kl_backward(Tensor grad, Tensor mu, Tensor logvar, Tensor? prior_mu,"
-        " Tensor? prior_logvar, " VAE_EXT_EVENT
-        ", int wanted) -> (Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "gaussian_kl(Tensor mu, Tensor logvar, Tensor? prior_mu, Tensor? prior_logvar, " VAE_EXT_EVENT
+      ") -> Tensor");
+  m.def(
+      "gaussian_kl_backward(Tensor grad, Tensor mu, Tensor logvar, Tensor? prior_mu,"
+      " Tensor? prior_logvar, " VAE_EXT_EVENT ", int wanted) -> (Tensor, Tensor, Tensor, Tensor)");
 
   m.def("bernoulli_log_likelihood(Tensor logits, Tensor target, " VAE_EXT_EVENT ") -> Tensor");
-  m.def("bernoulli_log_likelihood_backward(Tensor grad, Tensor logits, Tensor target, "
-        VAE_EXT_EVENT ", int wanted) -> (Tensor, Tensor)");
+  m.def(
+      "bernoulli_log_likelihood_backward(Tensor grad, Tensor logits, Tensor target, " VAE_EXT_EVENT
+      ", int wanted) -> (Tensor, Tensor)");
 
-  m.def("gaussian_log_likelihood(Tensor mean, Tensor target, Tensor? logvar, float logvar_value, "
-        VAE_EXT_EVENT ") -> Tensor");
-  m.def("gaussian_log_likelihood_backward(Tensor grad, Tensor mean, Tensor target, Tensor? logvar,"
-        " float logvar_value, " VAE_EXT_EVENT ", int wanted) -> (Tensor, Tensor, Tensor)");
+  m.def(
+      "gaussian_log_likelihood(Tensor mean, Tensor target, Tensor? logvar, float "
+      "logvar_value, " VAE_EXT_EVENT ") -> Tensor");
+  m.def(
+      "gaussian_log_likelihood_backward(Tensor grad, Tensor mean, Tensor target, Tensor? logvar,"
+      " float logvar_value, " VAE_EXT_EVENT ", int wanted) -> (Tensor, Tensor, Tensor)");
 
   m.def("philox_words(Tensor(a!) out, int seed, int stream) -> ()");
 }
@@ -67,8 +70,8 @@ PYBIND11_MODULE(_C, m) {
   m.attr("cuda_architectures") = pybind11::tuple();
   m.def("simd_levels", &simd_levels, pybind11::arg("supported_only") = true,
         "Instruction sets compiled in, best first; by default those that this processor runs.");
-  m.def("simd_level", [] { return vae_ext::active_kernels().level; },
-        "The instruction set in use.");
+  m.def(
+      "simd_level", [] { return vae_ext::active_kernels().level; }, "The instruction set in use.");
   m.def("set_simd_level", &vae_ext::set_simd_level, pybind11::arg("level"),
         "Force an instruction set, as the environment variable VAE_EXT_SIMD does.");
   m.def(
@@ -92,8 +95,8 @@ PYBIND11_MODULE(_C, m) {
         if (counter.size() != 4 || key.size() != 2) {
           throw pybind11::value_error("expected 4 counter words and 2 key words");
         }
-        const auto block = vae_ext::philox4x32_10(counter[0], counter[1], counter[2], counter[3],
-                                                  key[0], key[1]);
+        const auto block =
+            vae_ext::philox4x32_10(counter[0], counter[1], counter[2], counter[3], key[0], key[1]);
         return std::vector<uint32_t>(block.word, block.word + 4);
       },
       pybind11::arg("counter"), pybind11::arg("key"), "One block of the generator, for tests.");

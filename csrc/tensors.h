@@ -74,12 +74,11 @@ inline Tensor empty_strided(const Shape& shape, const Shape& strides, ScalarType
   int32_t device_index = 0;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
-  const auto dtype_code =
-      torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype));
+  const auto dtype_code = torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype));
   AtenTensorHandle handle = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(shape.size()), shape.data(),
-                                                  strides.data(), dtype_code, device_type,
-                                                  device_index, &handle));
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(shape.size()),
+                                                         shape.data(), strides.data(), dtype_code,
+                                                         device_type, device_index, &handle));
   return Tensor(handle);
 }
 
@@ -131,9 +130,9 @@ inline Tensor sum_to(const Tensor& gradient, const Tensor& input) {
 // A 0-dimensional CPU tensor over a number that the caller owns.
 inline Tensor wrap_scalar(int64_t* value) {
   AtenTensorHandle handle = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_create_tensor_from_blob(
-      value, 0, nullptr, nullptr, 0, aoti_torch_dtype_int64(), aoti_torch_device_type_cpu(), 0,
-      &handle));
+  STABLE_TORCH_ERROR_CODE_CHECK(
+      aoti_torch_create_tensor_from_blob(value, 0, nullptr, nullptr, 0, aoti_torch_dtype_int64(),
+                                         aoti_torch_device_type_cpu(), 0, &handle));
   return Tensor(handle);
 }
 
@@ -185,8 +184,8 @@ struct EventPlan {
   }
 };
 
-// Which gradients a backward op computes: bit i for input i. (A list of booleans costs a microsecond
-// more per call.)
+// Which gradients a backward op computes: bit i for input i. (A list of booleans costs a
+// microsecond more per call.)
 class Wanted {
  public:
   explicit Wanted(int64_t bits) : bits_(bits) {}

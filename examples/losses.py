@@ -105,9 +105,7 @@ def loss_times(
 
         parts = loss(decode, x, mu, logvar, likelihood, 0, index)
         # What comes back from the decoder stands in for its gradient.
-        torch.autograd.grad(
-            (parts.kl - parts.reconstruction, decoded[0]), leaves, (None, grad_z)
-        )
+        torch.autograd.grad((parts.kl - parts.reconstruction, decoded[0]), leaves, (None, grad_z))
         if device.type == "cuda":
             torch.cuda.synchronize()
 

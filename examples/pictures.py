@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -45,14 +46,17 @@ def save_reconstructions(path: Path, originals: Tensor, decoded: Tensor, side: i
     save_images(path, torch.cat(pairs), columns, side, title)
 
 
-def save_curves(path: Path, histories: dict[str, Sequence[dict[str, float]]]) -> None:
+def save_curves(path: Path, histories: Mapping[str, Sequence[dict[str, float]]]) -> None:
     quantities = {
         "elbo": "ELBO",
         "reconstruction": "reconstruction, log p(x|z)",
         "kl": "KL(q(z|x) ‖ p(z))",
     }
     figure, panels = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
-    styles = {"vae_ext": {"linewidth": 4, "alpha": 0.4}, "plain PyTorch": {"linestyle": "--"}}
+    styles: dict[str, dict[str, Any]] = {
+        "vae_ext": {"linewidth": 4, "alpha": 0.4},
+        "plain PyTorch": {"linestyle": "--"},
+    }
     for axes, (key, label) in zip(panels, quantities.items(), strict=True):
         for name, history in histories.items():
             epochs = range(1, len(history) + 1)

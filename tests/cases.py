@@ -20,7 +20,19 @@ DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 REDUCTIONS = ["none", "event", "sum", "mean", "batchmean"]
 
 # 0-dimensional, empty, one element, odd sizes, and more than one unit of work and thread.
-SHAPES = [(), (0,), (0, 3), (3, 0), (1,), (1, 1), (41,), (4, 401), (3, 1271), (2, 3, 5, 7), (2, 40000)]
+SHAPES = [
+    (),
+    (0,),
+    (0, 3),
+    (3, 0),
+    (1,),
+    (1, 1),
+    (41,),
+    (4, 401),
+    (3, 1271),
+    (2, 3, 5, 7),
+    (2, 40000),
+]
 
 # Rounding of one elementwise result, relative. Half types: one rounding of a float32 result.
 ROUNDING = {
@@ -64,8 +76,9 @@ def assert_within(actual: Tensor, exact: Tensor, magnitude: Tensor, tolerance: f
         i = int(excess.reshape(-1).nan_to_num(math.inf).argmax())
         raise AssertionError(
             f"element {i}: got {actual.reshape(-1)[i].item()!r}, exact "
-            f"{exact.reshape(-1)[i].item()!r}, magnitude {magnitude.expand_as(exact).reshape(-1)[i].item()!r}, "
-            f"{excess.max().item():.3e} > {tolerance:.3e}; {int((~good).sum())} of {good.numel()} fail"
+            f"{exact.reshape(-1)[i].item()!r}, magnitude "
+            f"{magnitude.expand_as(exact).reshape(-1)[i].item()!r}, {excess.max().item():.3e} > "
+            f"{tolerance:.3e}; {int((~good).sum())} of {good.numel()} fail"
         )
 
 
@@ -180,7 +193,9 @@ def gapped(t: Tensor) -> Tensor:
 
 def chunked(t: Tensor) -> Tensor:
     """A half of a packed tensor, as a model's moments come."""
-    return torch.cat([t, torch.full_like(t, math.nan)], dim=min(1, t.ndim - 1)).chunk(2, min(1, t.ndim - 1))[0]
+    return torch.cat([t, torch.full_like(t, math.nan)], dim=min(1, t.ndim - 1)).chunk(
+        2, min(1, t.ndim - 1)
+    )[0]
 
 
 def channels_last(t: Tensor) -> Tensor:

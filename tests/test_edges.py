@@ -71,7 +71,9 @@ def test_bernoulli(simd: str) -> None:
             exact = []
             for v in x.tolist():
                 v, p = mpmath.mpf(v), mpmath.mpf(float(target[0]))
-                exact.append(-(p * mpmath.log1p(mpmath.exp(-v)) + (1 - p) * mpmath.log1p(mpmath.exp(v))))
+                exact.append(
+                    -(p * mpmath.log1p(mpmath.exp(-v)) + (1 - p) * mpmath.log1p(mpmath.exp(v)))
+                )
         assert ulps(ll, exact) <= 4
 
 
@@ -160,7 +162,9 @@ def test_empty(shape: tuple[int, ...]) -> None:
         assert torch.equal(events, torch.zeros(shape[:1] if len(shape) > 1 else shape))
         (grad,) = torch.autograd.grad(function(t, t, reduction="sum"), t)
         assert grad.shape == shape
-    assert float(vae_ext.gaussian_kl(torch.zeros(3, 0), torch.zeros(3, 0), reduction="batchmean")) == 0
+    assert (
+        float(vae_ext.gaussian_kl(torch.zeros(3, 0), torch.zeros(3, 0), reduction="batchmean")) == 0
+    )
     assert vae_ext.reparameterize(t, t).shape == shape
     assert vae_ext.reparameterize(t, t, n_samples=2).shape == (2, *shape)
 

@@ -23,18 +23,38 @@ CASES: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: vae_ext.gaussian_kl(M, V, INT), TypeError, "prior_mu had dtype torch.int64"),
     (lambda: vae_ext.gaussian_kl(M, V, M, 0.0), TypeError, "prior_logvar was a float"),  # type: ignore[arg-type]
     (lambda: vae_ext.gaussian_kl(M.to_sparse(), V), TypeError, "mu had layout torch.sparse_coo"),
-    (lambda: vae_ext.reparameterize(M.to(torch.complex64), V), TypeError, "mu had dtype torch.complex64"),
+    (
+        lambda: vae_ext.reparameterize(M.to(torch.complex64), V),
+        TypeError,
+        "mu had dtype torch.complex64",
+    ),
     (lambda: vae_ext.bernoulli_log_likelihood(M, INT), TypeError, "target had dtype torch.int64"),
     (lambda: vae_ext.bernoulli_log_likelihood(M > 0, M), TypeError, "logits had dtype torch.bool"),
     (lambda: vae_ext.gaussian_log_likelihood(M, M > 0), TypeError, "target had dtype torch.bool"),
-    (lambda: vae_ext.gaussian_log_likelihood(M, M, "x"), TypeError, "logvar was 'x', expected a float"),  # type: ignore[arg-type]
+    (
+        lambda: vae_ext.gaussian_log_likelihood(M, M, "x"),
+        TypeError,
+        "logvar was 'x', expected a float",
+    ),  # type: ignore[arg-type]
     (lambda: vae_ext.reparameterize(M, V, noise=INT), TypeError, "noise had dtype torch.int64"),
     (lambda: vae_ext.reparameterize(M, V, seed=1.5), TypeError, "seed was 1.5, expected an int"),  # type: ignore[arg-type]
     (lambda: vae_ext.reparameterize(M, V, seed=True), TypeError, "seed was True, expected an int"),
-    (lambda: vae_ext.reparameterize(M, V, seed=torch.tensor(1.0)), TypeError, "0-dimensional int64"),
-    (lambda: vae_ext.reparameterize(M, V, seed=torch.tensor([1])), TypeError, "0-dimensional int64"),
+    (
+        lambda: vae_ext.reparameterize(M, V, seed=torch.tensor(1.0)),
+        TypeError,
+        "0-dimensional int64",
+    ),
+    (
+        lambda: vae_ext.reparameterize(M, V, seed=torch.tensor([1])),
+        TypeError,
+        "0-dimensional int64",
+    ),
     (lambda: vae_ext.reparameterize(M, V, generator=3), TypeError, "generator was a int"),  # type: ignore[arg-type]
-    (lambda: vae_ext.reparameterize(M, V, stream="a"), TypeError, "stream was 'a', expected an int"),  # type: ignore[arg-type]
+    (
+        lambda: vae_ext.reparameterize(M, V, stream="a"),
+        TypeError,
+        "stream was 'a', expected an int",
+    ),  # type: ignore[arg-type]
     (lambda: vae_ext.reparameterize(M, V, n_samples=2.0), TypeError, "n_samples was 2.0"),  # type: ignore[arg-type]
     (lambda: vae_ext.gaussian_kl(M, V, event_dims=1.0), TypeError, "event_dims was 1.0"),  # type: ignore[arg-type]
     (lambda: vae_ext.standard_normal(3, seed=0, dtype=torch.int64), TypeError, "dtype torch.int64"),
@@ -44,37 +64,81 @@ CASES: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: vae_ext.gaussian_kl(M, V[:2]), ValueError, r"mu \[3, 4\], logvar \[2, 4\]"),
     (lambda: vae_ext.gaussian_kl(M, V, M[:2]), ValueError, r"prior_mu \[2, 4\]"),
     (lambda: vae_ext.bernoulli_log_likelihood(M, M[:, :3]), ValueError, r"target \[3, 3\]"),
-    (lambda: vae_ext.gaussian_log_likelihood(M, M, M[:2]), ValueError, r"logvar had shape \[2, 4\]"),
-    (lambda: vae_ext.gaussian_log_likelihood(M, M, M[None]), ValueError, r"logvar had shape \[1, 3, 4\]"),
+    (
+        lambda: vae_ext.gaussian_log_likelihood(M, M, M[:2]),
+        ValueError,
+        r"logvar had shape \[2, 4\]",
+    ),
+    (
+        lambda: vae_ext.gaussian_log_likelihood(M, M, M[None]),
+        ValueError,
+        r"logvar had shape \[1, 3, 4\]",
+    ),
     (lambda: vae_ext.reparameterize(M, V[:2]), ValueError, r"logvar had shape \[2, 4\]"),
     (lambda: vae_ext.reparameterize(M[0], V), ValueError, r"logvar had shape \[3, 4\]"),
-    (lambda: vae_ext.reparameterize(M, V, noise=M[0]), ValueError, r"noise had shape \[4\], expected"),
+    (
+        lambda: vae_ext.reparameterize(M, V, noise=M[0]),
+        ValueError,
+        r"noise had shape \[4\], expected",
+    ),
     (lambda: vae_ext.reparameterize(M, V, noise=M, n_samples=2), ValueError, r"\[2, 3, 4\]"),
     (lambda: vae_ext.elbo_loss(M, M[:, :3], M, V), ValueError, r"recon had shape \[3, 4\]"),
     (lambda: vae_ext.elbo_loss(M, M, M[:2], V[:2]), ValueError, "events of shape"),
-    (lambda: vae_ext.elbo_loss(M, M, M, V, beta=M), ValueError, r"beta was a tensor of shape \[3, 4\]"),
+    (
+        lambda: vae_ext.elbo_loss(M, M, M, V, beta=M),
+        ValueError,
+        r"beta was a tensor of shape \[3, 4\]",
+    ),
     (lambda: vae_ext.elbo_loss(M[:0, None].expand(0, 3, 4), M, M, V), ValueError, "no samples"),
     # devices
-    (lambda: vae_ext.gaussian_kl(M, META), ValueError, "logvar was on meta, expected the device of mu, cpu"),
+    (
+        lambda: vae_ext.gaussian_kl(M, META),
+        ValueError,
+        "logvar was on meta, expected the device of mu, cpu",
+    ),
     (lambda: vae_ext.reparameterize(M, V, noise=META), ValueError, "noise was on meta"),
-    (lambda: vae_ext.reparameterize(META, META, seed=torch.tensor(1)), ValueError, "seed was on cpu"),
+    (
+        lambda: vae_ext.reparameterize(META, META, seed=torch.tensor(1)),
+        ValueError,
+        "seed was on cpu",
+    ),
     (lambda: vae_ext.bernoulli_log_likelihood(M, META), ValueError, "target was on meta"),
     (lambda: vae_ext.gaussian_log_likelihood(M, M, META), ValueError, "logvar was on meta"),
     # choices and ranges
-    (lambda: vae_ext.gaussian_kl(M, V, reduction="avg"), ValueError, "reduction was 'avg', expected one of"),
+    (
+        lambda: vae_ext.gaussian_kl(M, V, reduction="avg"),
+        ValueError,
+        "reduction was 'avg', expected one of",
+    ),
     (lambda: vae_ext.gaussian_kl(M, V, reduction=None), ValueError, "reduction was None"),  # type: ignore[arg-type]
     (lambda: vae_ext.elbo_loss(M, M, M, V, reduction="none"), ValueError, "reduction was 'none'"),
     (lambda: vae_ext.elbo_loss(M, M, M, V, reduction="mean"), ValueError, "reduction was 'mean'"),
-    (lambda: vae_ext.elbo_loss(M, M, M, V, likelihood="poisson"), ValueError, "likelihood was 'poisson'"),
-    (lambda: vae_ext.gaussian_kl(M, V, event_dims=3), ValueError, "event_dims was 3, expected 0 to 2"),
+    (
+        lambda: vae_ext.elbo_loss(M, M, M, V, likelihood="poisson"),
+        ValueError,
+        "likelihood was 'poisson'",
+    ),
+    (
+        lambda: vae_ext.gaussian_kl(M, V, event_dims=3),
+        ValueError,
+        "event_dims was 3, expected 0 to 2",
+    ),
     (lambda: vae_ext.gaussian_kl(M, V, event_dims=-1), ValueError, "event_dims was -1"),
-    (lambda: vae_ext.reparameterize(M, V, n_samples=0), ValueError, "n_samples was 0, expected at least 1"),
+    (
+        lambda: vae_ext.reparameterize(M, V, n_samples=0),
+        ValueError,
+        "n_samples was 0, expected at least 1",
+    ),
     (lambda: vae_ext.reparameterize(M, V, seed=2**64), ValueError, "expected a 64-bit integer"),
     (lambda: vae_ext.reparameterize(M, V, stream=-(2**63) - 1), ValueError, "stream was"),
     (lambda: vae_ext.philox_words(-1, 0), ValueError, "n was -1"),
     (lambda: vae_ext.set_simd_level("sse9"), ValueError, "level was 'sse9', expected one of"),
     # one source of noise
-    (lambda: vae_ext.reparameterize(M, V, seed=1, noise=M), ValueError, "noise and seed were given"),
+    (
+        lambda: vae_ext.reparameterize(M, V, seed=1, noise=M),
+        ValueError,
+        "noise and seed were given",
+    ),
     (
         lambda: vae_ext.reparameterize(M, V, seed=1, generator=torch.Generator()),
         ValueError,

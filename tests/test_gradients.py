@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
-from torch.autograd import gradcheck, gradgradcheck
 from torch.autograd import forward_ad as fwAD
+from torch.autograd import gradcheck, gradgradcheck
 
 import vae_ext
 
@@ -189,9 +189,7 @@ def test_unused_outputs() -> None:
     want = torch.autograd.grad(vae_ext.gaussian_kl(mu, logvar).sum(), (mu, logvar))
     assert all(torch.equal(a, b) for a, b in zip(from_kl, want, strict=True))
     from_z = torch.autograd.grad(z.sum(), (mu, logvar))
-    want = torch.autograd.grad(
-        vae_ext.reparameterize(mu, logvar, seed=1).sum(), (mu, logvar)
-    )
+    want = torch.autograd.grad(vae_ext.reparameterize(mu, logvar, seed=1).sum(), (mu, logvar))
     assert all(torch.equal(a, b) for a, b in zip(from_z, want, strict=True))
     noise = torch.randn(3, 4, requires_grad=True)
     _, kl = vae_ext.reparameterize_with_kl(mu, logvar, noise=noise)

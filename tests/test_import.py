@@ -104,7 +104,8 @@ import sys, importlib.util
 real = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *a: None if name == "torch" else real(name, *a)
 sys.argv = ["setup.py", "--name", "--version"]
-exec(compile(open("setup.py").read(), "setup.py", "exec"), {"__name__": "__main__", "__file__": "setup.py"})
+code = compile(open("setup.py").read(), "setup.py", "exec")
+exec(code, {"__name__": "__main__", "__file__": "setup.py"})
 """
     done = python(code)
     assert done.returncode == 0, done.stderr

@@ -150,9 +150,7 @@ def test_seeds_and_streams_differ() -> None:
 
 def test_seed_tensor_is_the_same_as_its_number() -> None:
     seed = torch.tensor(77)
-    assert torch.equal(
-        vae_ext.standard_normal(50, seed=seed), vae_ext.standard_normal(50, seed=77)
-    )
+    assert torch.equal(vae_ext.standard_normal(50, seed=seed), vae_ext.standard_normal(50, seed=77))
 
 
 def test_torch_governs_the_default() -> None:
@@ -209,6 +207,10 @@ def test_checkpointing_draws_the_same_noise_again() -> None:
     for wrapped in (False, True):
         torch.manual_seed(2)
         args = (vae_ext.reparameterize, mu, logvar)
-        z = checkpoint(*args, use_reentrant=False) if wrapped else vae_ext.reparameterize(mu, logvar)
+        z = (
+            checkpoint(*args, use_reentrant=False)
+            if wrapped
+            else vae_ext.reparameterize(mu, logvar)
+        )
         results.append(torch.autograd.grad((z * z).sum(), logvar)[0])
     assert torch.equal(*results)

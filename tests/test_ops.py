@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.library import opcheck
 
-import vae_ext  # noqa: F401
+import vae_ext
 
 OPS = torch.ops.vae_ext
 EVENT, SUM = 1, 2
@@ -61,24 +61,39 @@ SAMPLES: list[tuple[Callable[..., object], tuple[object, ...]]] = [
 
 
 def test_every_op_is_checked() -> None:
-    registered = {n.split("::")[1] for n in torch._C._dispatch_get_all_op_names() if n.startswith("vae_ext::")}
+    registered = {
+        n.split("::")[1] for n in torch._C._dispatch_get_all_op_names() if n.startswith("vae_ext::")
+    }
     assert {op._schema.name.split("::")[1] for op, _ in SAMPLES} == registered  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(("op", "args"), SAMPLES, ids=[str(op) + str(i) for i, (op, _) in enumerate(SAMPLES)])
+@pytest.mark.parametrize(
+    ("op", "args"), SAMPLES, ids=[str(op) + str(i) for i, (op, _) in enumerate(SAMPLES)]
+)
 def test_opcheck(op: Callable[..., object], args: tuple[object, ...]) -> None:
     # The seed op is random by design: two calls differ.
     skip = {"test_aot_dispatch_dynamic"} if "draw_seed" in str(op) else set()
-    utils = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
+    utils = (
+        "test_schema",
+        "test_autograd_registration",
+        "test_faketensor",
+        "test_aot_dispatch_dynamic",
+    )
     opcheck(op, args, test_utils=[u for u in utils if u not in skip])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("op", "args"),
-    [s for s in SAMPLES if any(isinstance(a, torch.Tensor) and a.is_floating_point() for a in s[1])],
+    [
+        s
+        for s in SAMPLES
+        if any(isinstance(a, torch.Tensor) and a.is_floating_point() for a in s[1])
+    ],
     ids=str,
 )
-def test_raw_ops_refuse_to_lose_a_gradient(op: Callable[..., object], args: tuple[object, ...]) -> None:
+def test_raw_ops_refuse_to_lose_a_gradient(
+    op: Callable[..., object], args: tuple[object, ...]
+) -> None:
     def leaf(a: object) -> object:
         floating = isinstance(a, torch.Tensor) and a.is_floating_point()
         return a.detach().requires_grad_() if floating else a  # type: ignore[attr-defined]

@@ -52,7 +52,9 @@ def check(
     wants = torch.autograd.grad(want, exact, grad.double())
     # What the reduction multiplies each element's derivative by.
     (weight,) = torch.autograd.grad(
-        reference.reduce(ones := torch.ones_like(terms).requires_grad_(), event_dims, reduction, torch.float64),
+        reference.reduce(
+            ones := torch.ones_like(terms).requires_grad_(), event_dims, reduction, torch.float64
+        ),
         ones,
         grad.double(),
     )
@@ -107,9 +109,7 @@ def test_event_sizes(op: Op, event: int) -> None:
         (torch.float16, torch.float16, torch.float16),
     ],
 )
-def test_mixed_dtypes_promote(
-    mu: torch.dtype, logvar: torch.dtype, dtype: torch.dtype
-) -> None:
+def test_mixed_dtypes_promote(mu: torch.dtype, logvar: torch.dtype, dtype: torch.dtype) -> None:
     m = torch.randn(4, 6).to(mu).requires_grad_()
     v = torch.randn(4, 6).to(logvar).requires_grad_()
     kl = vae_ext.gaussian_kl(m, v, reduction="none")
@@ -143,9 +143,7 @@ def test_binary_targets(dtype: torch.dtype) -> None:
     ll = vae_ext.bernoulli_log_likelihood(x, t)
     same = vae_ext.bernoulli_log_likelihood(x, t.float())
     assert torch.equal(ll, same)
-    assert torch.equal(
-        torch.autograd.grad(ll.sum(), x)[0], torch.autograd.grad(same.sum(), x)[0]
-    )
+    assert torch.equal(torch.autograd.grad(ll.sum(), x)[0], torch.autograd.grad(same.sum(), x)[0])
 
 
 def test_gaussian_with_a_number_and_a_learned_scalar() -> None:
@@ -153,36 +151,39 @@ def test_gaussian_with_a_number_and_a_learned_scalar() -> None:
     for value in (0.0, -1.5, 2):
         ll = vae_ext.gaussian_log_likelihood(mean, target, value)
         exact = torch.distributions.Normal(mean.double(), torch.tensor(value / 2).double().exp())
-        assert_within(ll.detach(), exact.log_prob(target.double()).sum(1).detach(), ll.detach().abs(), 5e-7)
+        assert_within(
+            ll.detach(), exact.log_prob(target.double()).sum(1).detach(), ll.detach().abs(), 5e-7
+        )
     for shape in ((), (1,), (1, 1)):
         logvar = torch.full(shape, -0.7, requires_grad=True)
         ll = vae_ext.gaussian_log_likelihood(mean, target, logvar, reduction="sum")
         grad = torch.autograd.grad(ll, logvar)[0]
         assert grad.shape == shape
         exact_lv = logvar.detach().double().requires_grad_()
-        exact = reference.gaussian_log_likelihood(mean.double(), target.double(), exact_lv, reduction="sum")
+        exact = reference.gaussian_log_likelihood(
+            mean.double(), target.double(), exact_lv, reduction="sum"
+        )
         want = torch.autograd.grad(exact, exact_lv)[0]
         torch.testing.assert_close(grad.double(), want, rtol=1e-6, atol=0)
 
 
 def test_agrees_with_torch_distributions() -> None:
     """An oracle that shares no code with ours."""
-    D = torch.distributions
+    from torch.distributions import Normal, kl_divergence
+
     mu, logvar, pmu, plogvar = (torch.randn(3, 9, dtype=torch.float64) for _ in range(4))
-    q = D.Normal(mu, (logvar / 2).exp())
-    p = D.Normal(pmu, (plogvar / 2).exp())
+    q = Normal(mu, (logvar / 2).exp())
+    p = Normal(pmu, (plogvar / 2).exp())
     torch.testing.assert_close(
-        vae_ext.gaussian_kl(mu, logvar, pmu, plogvar), D.kl_divergence(q, p).sum(1)
+        vae_ext.gaussian_kl(mu, logvar, pmu, plogvar), kl_divergence(q, p).sum(1)
     )
     torch.testing.assert_close(
-        vae_ext.gaussian_kl(mu, logvar), D.kl_divergence(q, D.Normal(0.0, 1.0)).sum(1)
+        vae_ext.gaussian_kl(mu, logvar), kl_divergence(q, Normal(0.0, 1.0)).sum(1)
     )
     t = torch.rand(3, 9, dtype=torch.float64)
     bce = torch.nn.functional.binary_cross_entropy_with_logits(mu, t, reduction="none")
     torch.testing.assert_close(vae_ext.bernoulli_log_likelihood(mu, t), -bce.sum(1))
-    torch.testing.assert_close(
-        vae_ext.gaussian_log_likelihood(mu, t, logvar), q.log_prob(t).sum(1)
-    )
+    torch.testing.assert_close(vae_ext.gaussian_log_likelihood(mu, t, logvar), q.log_prob(t).sum(1))
 
 
 BROADCASTS = [

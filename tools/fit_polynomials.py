@@ -9,6 +9,7 @@ float32; its relative error (against the function that the caller needs) is prin
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import mpmath as mp
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 mp.mp.dps = 40
 
 
-def fit(f: Callable, low: float, high: float, degree: int) -> list[float]:
+def fit(f: Callable[[Any], Any], low: float, high: float, degree: int) -> list[float]:
     """Coefficients (constant first) of the interpolant of f on [low, high], as float32."""
     n = degree + 1
     middle, half = (mp.mpf(low) + high) / 2, (mp.mpf(high) - low) / 2
@@ -30,7 +31,12 @@ def fit(f: Callable, low: float, high: float, degree: int) -> list[float]:
 
 
 def report(
-    name: str, coefficients: list[float], whole: Callable, exact: Callable, low: float, high: float
+    name: str,
+    coefficients: list[float],
+    whole: Callable[[Any, Any], Any],
+    exact: Callable[[Any], Any],
+    low: float,
+    high: float,
 ) -> None:
     worst = mp.mpf(0)
     for x in np.linspace(low, high, 2001):
@@ -47,7 +53,7 @@ def main() -> None:
     # exp(r) = 1 + r + r^2 p(r), |r| <= ln2 / 2.
     edge = float(mp.log(2) / 2) * 1.0001
 
-    def exp_series(r):
+    def exp_series(r: Any) -> Any:
         if abs(r) < mp.mpf(10) ** -8:
             return mp.mpf(1) / 2 + r / 6
         return (mp.expm1(r) - r) / r**2
@@ -56,7 +62,7 @@ def main() -> None:
     report("exp", c, lambda r, p: 1 + r + r * r * p, mp.exp, -edge, edge)
 
     # (exp(d) - 1 - d) / 2 = d^2 p(d), |d| <= 1.
-    def half_series(d):
+    def half_series(d: Any) -> Any:
         if abs(d) < mp.mpf(10) ** -8:
             return mp.mpf(1) / 4 + d / 12
         return (mp.expm1(d) - d) / 2 / d**2
@@ -74,7 +80,7 @@ def main() -> None:
     # log(1 + f) = f - f^2/2 + f^3 p(f), sqrt(1/2) <= 1 + f <= sqrt(2).
     low, high = float(mp.sqrt(0.5)) - 1.0001, float(mp.sqrt(2)) - 0.9999
 
-    def log_series(f):
+    def log_series(f: Any) -> Any:
         if abs(f) < mp.mpf(10) ** -8:
             return mp.mpf(1) / 3 - f / 4
         return (mp.log1p(f) - f + f * f / 2) / f**3
@@ -85,7 +91,7 @@ def main() -> None:
     # sin(pi/4 x) = x (pi/4 + x^2 p(x^2)), cos(pi/4 x) = 1 + x^2 q(x^2), |x| <= 1.
     quarter = mp.pi / 4
 
-    def sine(z):
+    def sine(z: Any) -> Any:
         x = mp.sqrt(z)
         return (mp.sin(quarter * x) / x - quarter) / z if z else -(quarter**3) / 6
 
@@ -99,7 +105,7 @@ def main() -> None:
         1,
     )
 
-    def cosine(z):
+    def cosine(z: Any) -> Any:
         return (mp.cos(quarter * mp.sqrt(z)) - 1) / z if z else -(quarter**2) / 2
 
     c = fit(cosine, 0, 1, 3)

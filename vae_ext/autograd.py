@@ -37,7 +37,7 @@ class NativeFunction(torch.autograd.Function):
 
         For a small latent that bookkeeping costs as much as the arithmetic.
         """
-        return super(torch.autograd.Function, cls).apply(*args)
+        return super(torch.autograd.Function, cls).apply(*args)  # type: ignore[misc]
 
 
 def run(
@@ -110,7 +110,7 @@ class Reparameterize(NativeFunction):
         return call(OPS.reparameterize.default, mu, logvar, noise, seed, *options)
 
     @staticmethod
-    def backward(ctx: Any, grad_z: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad_z: Tensor) -> Any:
         logvar, noise, seed = ctx.saved_tensors
         seed_value, stream, n_samples = ctx.options
         wanted = ctx.needs_input_grad[:3]
@@ -131,10 +131,9 @@ class Reparameterize(NativeFunction):
 
             return (*differentiable(function, (mu, logvar, noise), wanted, (grad_z,)), None, None)
 
-        grad_mu = grad_z if wanted[0] else None  # dz/dmu = 1
-        grad_logvar = None
+        grad_mu, grad_logvar = grad_z, None  # dz/dmu = 1
         if n_samples or wanted[1]:
-            grad_mu, grad_logvar = call(
+            of_samples, grad_logvar = call(
                 OPS.reparameterize_backward.default,
                 grad_z,
                 logvar,
@@ -143,8 +142,8 @@ class Reparameterize(NativeFunction):
                 *ctx.options,
                 MASKS[wanted[0] and n_samples > 0, wanted[1]],
             )
-            if not n_samples:
-                grad_mu = grad_z
+            if n_samples:
+                grad_mu = of_samples
         return (
             grad_mu.to(ctx.mu_dtype) if wanted[0] else None,
             grad_logvar if wanted[1] else None,
@@ -155,7 +154,7 @@ class Reparameterize(NativeFunction):
 
 
 class ReparameterizeWithKL(NativeFunction):
-    """Tensors mu, logvar, noise, seed; options seed_value, stream, n_samples, event_dims, reduction."""
+    """Tensors and options of Reparameterize; then options event_dims, reduction."""
 
     @staticmethod
     def forward(
@@ -167,7 +166,7 @@ class ReparameterizeWithKL(NativeFunction):
         return call(OPS.reparameterize_with_kl.default, mu, logvar, noise, seed, *options)
 
     @staticmethod
-    def backward(ctx: Any, grad_z: Maybe, grad_kl: Maybe) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad_z: Maybe, grad_kl: Maybe) -> Any:
         if grad_z is None and grad_kl is None:
             return None, None, None, None, None
         mu, logvar, noise, seed = ctx.saved_tensors
@@ -228,7 +227,7 @@ class GaussianKL(NativeFunction):
         return call(OPS.gaussian_kl.default, mu, logvar, prior_mu, prior_logvar, *options)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Any:
         inputs = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:4]
 
@@ -258,7 +257,7 @@ class BernoulliLogLikelihood(NativeFunction):
         return call(OPS.bernoulli_log_likelihood.default, logits, target, *options)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Any:
         inputs = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:2]
 
@@ -294,7 +293,7 @@ class GaussianLogLikelihood(NativeFunction):
         return call(OPS.gaussian_log_likelihood.default, mean, target, logvar, *options)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Any:
         inputs = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:3]
 

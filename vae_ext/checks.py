@@ -43,10 +43,11 @@ def broadcast(**tensors: Tensor | None) -> torch.Size:
     if all(shape == shapes[0] for shape in shapes[1:]):
         return shapes[0]
     try:
-        return torch.broadcast_shapes(*shapes)
+        common: torch.Size = torch.broadcast_shapes(*shapes)
     except RuntimeError:
         listed = ", ".join(f"{name} {shape_text(t.shape)}" for name, t in given.items())
         raise ValueError(f"the shapes were {listed}; expected shapes that broadcast") from None
+    return common
 
 
 def broadcastable_to(name: str, value: Tensor, target_name: str, shape: torch.Size) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from . import checks, reference
+from . import checks, philox, reference
 from .dispatch import use_native
 from .native import available
 from .seeds import draw_seed
@@ -123,7 +123,10 @@ def reparameterize(
             stream=stream,
         )
     z: Tensor = autograd.run(
-        autograd.Reparameterize, OPS.reparameterize.default, (mu, logvar, noise, seed_tensor), (seed_value, stream, samples)
+        autograd.Reparameterize,
+        OPS.reparameterize.default,
+        (mu, logvar, noise, seed_tensor),
+        (seed_value, stream, samples),
     )
     return z
 
@@ -167,7 +170,8 @@ def reparameterize_with_kl(
             reduction=reduction,
         )
     z, kl = autograd.run(
-        autograd.ReparameterizeWithKL, OPS.reparameterize_with_kl.default,
+        autograd.ReparameterizeWithKL,
+        OPS.reparameterize_with_kl.default,
         (mu, logvar, noise, seed_tensor),
         (seed_value, stream, samples, dims, code),
     )
@@ -218,7 +222,10 @@ def gaussian_kl(
             mu, logvar, prior_mu, prior_logvar, event_dims=dims, reduction=reduction
         )
     kl: Tensor = autograd.run(
-        autograd.GaussianKL, OPS.gaussian_kl.default, (mu, logvar, prior_mu, prior_logvar), (dims, code)
+        autograd.GaussianKL,
+        OPS.gaussian_kl.default,
+        (mu, logvar, prior_mu, prior_logvar),
+        (dims, code),
     )
     return kl
 
@@ -257,7 +264,12 @@ def bernoulli_log_likelihood(
         return reference.bernoulli_log_likelihood(
             logits, target, event_dims=dims, reduction=reduction
         )
-    ll: Tensor = autograd.run(autograd.BernoulliLogLikelihood, OPS.bernoulli_log_likelihood.default, (logits, target), (dims, code))
+    ll: Tensor = autograd.run(
+        autograd.BernoulliLogLikelihood,
+        OPS.bernoulli_log_likelihood.default,
+        (logits, target),
+        (dims, code),
+    )
     return ll
 
 
@@ -305,7 +317,10 @@ def gaussian_log_likelihood(
             mean, target, logvar, event_dims=dims, reduction=reduction
         )
     ll: Tensor = autograd.run(
-        autograd.GaussianLogLikelihood, OPS.gaussian_log_likelihood.default, (mean, target, variance), (value, dims, code)
+        autograd.GaussianLogLikelihood,
+        OPS.gaussian_log_likelihood.default,
+        (mean, target, variance),
+        (value, dims, code),
     )
     return ll
 
@@ -352,7 +367,7 @@ def philox_words(n: int, seed: int, stream: int = 0) -> Tensor:
         raise ValueError(f"n was {n}, expected at least 0")
     seed, stream = checks.word64("seed", seed), checks.word64("stream", stream)
     if not available:
-        return reference.philox.words(n, seed, stream, torch.device("cpu"))
+        return philox.words(n, seed, stream, torch.device("cpu"))
     out = torch.empty(n, dtype=torch.int64)
     OPS.philox_words.default(out, seed, stream)
     return out

@@ -67,7 +67,8 @@ def gradients(inputs: Sequence[Maybe], shape: Sequence[int], wanted: int) -> tup
 
 
 def common_shape(*tensors: Maybe) -> torch.Size:
-    return torch.broadcast_shapes(*(t.shape for t in tensors if t is not None))
+    common: torch.Size = torch.broadcast_shapes(*(t.shape for t in tensors if t is not None))
+    return common
 
 
 # ---- Fake kernels --------------------------------------------------------------------------------
@@ -81,10 +82,10 @@ def sample_shape(shape: Sequence[int], n_samples: int) -> list[int]:
 def _(
     mu: Tensor,
     logvar: Tensor,
-    noise: Maybe,  # noqa: ARG001
-    seed: Maybe,  # noqa: ARG001
-    seed_value: int,  # noqa: ARG001
-    stream: int,  # noqa: ARG001
+    noise: Maybe,
+    seed: Maybe,
+    seed_value: int,
+    stream: int,
     n_samples: int,
 ) -> Tensor:
     return result_like(sample_shape(mu.shape, n_samples), reference.result_dtype(mu, logvar), mu)
@@ -94,10 +95,10 @@ def _(
 def _(
     grad_z: Tensor,
     logvar: Tensor,
-    noise: Maybe,  # noqa: ARG001
-    seed: Maybe,  # noqa: ARG001
-    seed_value: int,  # noqa: ARG001
-    stream: int,  # noqa: ARG001
+    noise: Maybe,
+    seed: Maybe,
+    seed_value: int,
+    stream: int,
     n_samples: int,
     wanted: int,
 ) -> tuple[Tensor, ...]:
@@ -106,7 +107,7 @@ def _(
 
 
 @torch.library.register_fake("vae_ext::reparameterize_dnoise")
-def _(grad_z: Tensor, logvar: Tensor, noise: Tensor) -> Tensor:  # noqa: ARG001
+def _(grad_z: Tensor, logvar: Tensor, noise: Tensor) -> Tensor:
     return empty_like(noise, noise.dtype)
 
 
@@ -114,10 +115,10 @@ def _(grad_z: Tensor, logvar: Tensor, noise: Tensor) -> Tensor:  # noqa: ARG001
 def _(
     mu: Tensor,
     logvar: Tensor,
-    noise: Maybe,  # noqa: ARG001
-    seed: Maybe,  # noqa: ARG001
-    seed_value: int,  # noqa: ARG001
-    stream: int,  # noqa: ARG001
+    noise: Maybe,
+    seed: Maybe,
+    seed_value: int,
+    stream: int,
     n_samples: int,
     event_dims: int,
     reduction: int,
@@ -129,17 +130,17 @@ def _(
 
 @torch.library.register_fake("vae_ext::reparameterize_with_kl_backward")
 def _(
-    grad_z: Maybe,  # noqa: ARG001
-    grad_kl: Maybe,  # noqa: ARG001
+    grad_z: Maybe,
+    grad_kl: Maybe,
     mu: Tensor,
     logvar: Tensor,
-    noise: Maybe,  # noqa: ARG001
-    seed: Maybe,  # noqa: ARG001
-    seed_value: int,  # noqa: ARG001
-    stream: int,  # noqa: ARG001
-    n_samples: int,  # noqa: ARG001
-    event_dims: int,  # noqa: ARG001
-    reduction: int,  # noqa: ARG001
+    noise: Maybe,
+    seed: Maybe,
+    seed_value: int,
+    stream: int,
+    n_samples: int,
+    event_dims: int,
+    reduction: int,
     wanted: int,
 ) -> tuple[Tensor, ...]:
     return gradients((mu, logvar), mu.shape, wanted)
@@ -161,13 +162,13 @@ def _(
 
 @torch.library.register_fake("vae_ext::gaussian_kl_backward")
 def _(
-    grad: Tensor,  # noqa: ARG001
+    grad: Tensor,
     mu: Tensor,
     logvar: Tensor,
     prior_mu: Maybe,
     prior_logvar: Maybe,
-    event_dims: int,  # noqa: ARG001
-    reduction: int,  # noqa: ARG001
+    event_dims: int,
+    reduction: int,
     wanted: int,
 ) -> tuple[Tensor, ...]:
     tensors = (mu, logvar, prior_mu, prior_logvar)
@@ -182,11 +183,11 @@ def _(logits: Tensor, target: Tensor, event_dims: int, reduction: int) -> Tensor
 
 @torch.library.register_fake("vae_ext::bernoulli_log_likelihood_backward")
 def _(
-    grad: Tensor,  # noqa: ARG001
+    grad: Tensor,
     logits: Tensor,
     target: Tensor,
-    event_dims: int,  # noqa: ARG001
-    reduction: int,  # noqa: ARG001
+    event_dims: int,
+    reduction: int,
     wanted: int,
 ) -> tuple[Tensor, ...]:
     tensors = (logits, target)
@@ -198,7 +199,7 @@ def _(
     mean: Tensor,
     target: Tensor,
     logvar: Maybe,
-    logvar_value: float,  # noqa: ARG001
+    logvar_value: float,
     event_dims: int,
     reduction: int,
 ) -> Tensor:
@@ -209,13 +210,13 @@ def _(
 
 @torch.library.register_fake("vae_ext::gaussian_log_likelihood_backward")
 def _(
-    grad: Tensor,  # noqa: ARG001
+    grad: Tensor,
     mean: Tensor,
     target: Tensor,
     logvar: Maybe,
-    logvar_value: float,  # noqa: ARG001
-    event_dims: int,  # noqa: ARG001
-    reduction: int,  # noqa: ARG001
+    logvar_value: float,
+    event_dims: int,
+    reduction: int,
     wanted: int,
 ) -> tuple[Tensor, ...]:
     tensors = (mean, target, logvar)
@@ -223,7 +224,7 @@ def _(
 
 
 @torch.library.register_fake("vae_ext::philox_words")
-def _(out: Tensor, seed: int, stream: int) -> None:  # noqa: ARG001
+def _(out: Tensor, seed: int, stream: int) -> None:
     return None
 
 

@@ -22,13 +22,11 @@ struct Problem {
 };
 
 template <class T>
-void forward(const EventPlan& plan, const Tensor& out, const Tensor& logits,
-             const Tensor& target) {
+void forward(const EventPlan& plan, const Tensor& out, const Tensor& logits, const Tensor& target) {
   const auto& k = kernels<T>();
   const Input<T> x(logits, plan.shape), t(target, plan.shape);
-  reduce_terms<T, 2>(plan, out, {&x, &t}, [&](int n, const auto& in, T* terms) {
-    k.bernoulli(n, terms, in[0], in[1]);
-  });
+  reduce_terms<T, 2>(plan, out, {&x, &t},
+                     [&](int n, const auto& in, T* terms) { k.bernoulli(n, terms, in[0], in[1]); });
 }
 
 Tensor bernoulli_log_likelihood(const Tensor& logits, const Tensor& target, int64_t event_dims,

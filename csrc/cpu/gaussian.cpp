@@ -80,6 +80,5 @@ Gradients gaussian_log_likelihood_backward(const Tensor& grad, const Tensor& mea
 
 STABLE_TORCH_LIBRARY_IMPL(vae_ext, CPU, m) {
   m.impl("gaussian_log_likelihood", TORCH_BOX(&vae_ext::gaussian_log_likelihood));
-  m.impl("gaussian_log_likelihood_backward",
-         TORCH_BOX(&vae_ext::gaussian_log_likelihood_backward));
+  m.impl("gaussian_log_likelihood_backward", TORCH_BOX(&vae_ext::gaussian_log_likelihood_backward));
 }

@@ -89,8 +89,7 @@ Gradients backward(const EventPlan& plan, const Tensor& grad, const Tensor& mu,
 
 Gradients gaussian_kl_backward(const Tensor& grad, const Tensor& mu, const Tensor& logvar,
                                const MaybeTensor& prior_mu, const MaybeTensor& prior_logvar,
-                               int64_t event_dims, int64_t reduction,
-                               int64_t wanted) {
+                               int64_t event_dims, int64_t reduction, int64_t wanted) {
   const EventPlan plan = plan_of(mu, logvar, prior_mu, prior_logvar, event_dims, reduction);
   ScalarType dtype = promote(mu.scalar_type(), logvar.scalar_type());
   dtype = promote(promote(dtype, prior_mu), prior_logvar);

@@ -41,8 +41,7 @@ struct Kernels {
   void (*kl_standard_dmu)(int n, T* out, const T* g, const T* mu);
   void (*kl_standard_dlogvar)(int n, T* out, const T* g, const T* logvar);
 
-  void (*reparameterize_with_kl_dmu)(int n, T* out, const T* grad_z, const T* grad_kl,
-                                     const T* mu);
+  void (*reparameterize_with_kl_dmu)(int n, T* out, const T* grad_z, const T* grad_kl, const T* mu);
   void (*reparameterize_with_kl_dlogvar)(int n, T* out, const T* grad_z, const T* grad_kl,
                                          const T* logvar, const T* eps);
 

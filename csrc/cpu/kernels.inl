@@ -135,10 +135,10 @@ void add_dlogvar(int n, T* __restrict out, const T* g, const T* logvar, const T*
 
 // One loop for every formula: its arguments are as many input tiles. The output never aliases an
 // input, which the compiler must be told before it vectorizes.
-#define VAE_EXT_TILE_LOOP(formula)                                       \
-  template <class T, class... Inputs>                                    \
+#define VAE_EXT_TILE_LOOP(formula)                                         \
+  template <class T, class... Inputs>                                      \
   void formula##_tile(int n, T* __restrict out, const Inputs*... inputs) { \
-    for (int i = 0; i < n; ++i) out[i] = formula(inputs[i]...);          \
+    for (int i = 0; i < n; ++i) out[i] = formula(inputs[i]...);            \
   }
 
 VAE_EXT_TILE_LOOP(reparameterize)

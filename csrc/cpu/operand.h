@@ -63,8 +63,7 @@ class Layout {
     return *this;
   }
 
-  Layout(const Shape& shape, const int64_t* sizes, const int64_t* strides, size_t ndim)
-      : Layout() {
+  Layout(const Shape& shape, const int64_t* sizes, const int64_t* strides, size_t ndim) : Layout() {
     STD_TORCH_CHECK(shape.size() <= kMaxDims, "vae_ext: more than ", kMaxDims, " dimensions");
     for (size_t i = 0; i < shape.size(); ++i) {  // from the last dimension
       const int64_t size = shape[shape.size() - 1 - i];

@@ -11,8 +11,8 @@
 
 namespace vae_ext {
 
-constexpr int64_t kUnit = 16 * kTile;   // elements that one thread takes at a time
-constexpr int64_t kGrain = 4 * kUnit;   // elements below which a second thread does not pay
+constexpr int64_t kUnit = 16 * kTile;  // elements that one thread takes at a time
+constexpr int64_t kGrain = 4 * kUnit;  // elements below which a second thread does not pay
 
 // body(start, n) for tiles that cover [begin, end).
 template <class Body>
@@ -133,8 +133,8 @@ template <class Compute>
 Gradient(const Tensor&, bool, Compute) -> Gradient<Compute>;
 
 // The gradients of an op's inputs, in one pass over the elements: each in its input's shape, layout
-// and dtype. The gradient of an input that was broadcast is summed: in the kernel where the input is
-// a single element, and after it elsewhere. What is not wanted is empty.
+// and dtype. The gradient of an input that was broadcast is summed: in the kernel where the input
+// is a single element, and after it elsewhere. What is not wanted is empty.
 template <class T, size_t N, class... Compute>
 auto input_gradients(const EventPlan& plan, const std::array<const Input<T>*, N>& inputs,
                      const Gradient<Compute>&... gradient) {

@@ -82,10 +82,10 @@ Tensor reparameterize(const Tensor& mu, const Tensor& logvar, const MaybeTensor&
 }
 
 std::tuple<Tensor, Tensor> reparameterize_with_kl(const Tensor& mu, const Tensor& logvar,
-                                                  const MaybeTensor& noise,
-                                                  const MaybeTensor& seed, int64_t seed_value,
-                                                  int64_t stream, int64_t n_samples,
-                                                  int64_t event_dims, int64_t reduction) {
+                                                  const MaybeTensor& noise, const MaybeTensor& seed,
+                                                  int64_t seed_value, int64_t stream,
+                                                  int64_t n_samples, int64_t event_dims,
+                                                  int64_t reduction) {
   const EventPlan plan(shape_of(mu), event_dims, reduction);
   Tensor z = allocate_z(mu, logvar, n_samples);
   Tensor kl = plan.allocate(promote(mu.scalar_type(), logvar.scalar_type()), mu);
@@ -99,12 +99,12 @@ std::tuple<Tensor, Tensor> reparameterize_with_kl(const Tensor& mu, const Tensor
 using Gradients = std::tuple<Tensor, Tensor>;
 
 // Elementwise gradients of mu and logvar: the sum over samples, plus the KL's part. At least one of
-// grad_z and grad_kl is given. `mu` is the tensor that the gradient of mu is shaped like; without a KL its values are
-// not read.
+// grad_z and grad_kl is given. `mu` is the tensor that the gradient of mu is shaped like; without a
+// KL its values are not read.
 template <class T>
 Gradients backward(const MaybeTensor& grad_z, const MaybeTensor& grad_kl, const EventPlan& plan,
-                   const Tensor& mu, const Tensor& logvar, const NoiseSpec& spec,
-                   int64_t n_samples, Wanted wanted) {
+                   const Tensor& mu, const Tensor& logvar, const NoiseSpec& spec, int64_t n_samples,
+                   Wanted wanted) {
   const auto& k = kernels<T>();
   const Shape z_shape = sample_shape(plan.shape, n_samples);
   const int64_t samples = std::max<int64_t>(1, n_samples);
@@ -170,8 +170,7 @@ Gradients reparameterize_with_kl_backward(const MaybeTensor& grad_z, const Maybe
                                           const Tensor& mu, const Tensor& logvar,
                                           const MaybeTensor& noise, const MaybeTensor& seed,
                                           int64_t seed_value, int64_t stream, int64_t n_samples,
-                                          int64_t event_dims, int64_t reduction,
-                                          int64_t wanted) {
+                                          int64_t event_dims, int64_t reduction, int64_t wanted) {
   const EventPlan plan(shape_of(mu), event_dims, reduction);
   const ScalarType dtype = sample_type(mu, logvar);
   const auto run = dtype == ScalarType::Double ? backward<double> : backward<float>;
