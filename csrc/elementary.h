@@ -21,11 +21,22 @@ VAE_EXT_INLINE float power_of_two(int32_t k) {
   return float_of((static_cast<uint32_t>(k) + 127u) << 23);
 }
 
+// What is known of the arguments of exp. Half of a full-range exp is spent on results that overflow
+// or are subnormal; a caller that has looked at its data can leave that half out.
+enum class Exponent {
+  kAny,
+  kSmall,  // all within +-kSmallExponent, or NaN
+};
+constexpr float kSmallExponent = 86.f;  // exp of it, and of its negative, are normal floats
+
 // a * exp(y), finite wherever the product is: exp(y) alone may overflow or underflow.
+template <Exponent kRange = Exponent::kAny>
 VAE_EXT_INLINE float mul_exp(float a, float y) {
-  // Beyond 260 every normal float a has gone to inf or 0. The comparisons let NaN through.
-  y = y > 260.f ? 260.f : y;
-  y = y < -260.f ? -260.f : y;
+  if constexpr (kRange == Exponent::kAny) {
+    // Beyond 260 every normal float a has gone to inf or 0. The comparisons let NaN through.
+    y = y > 260.f ? 260.f : y;
+    y = y < -260.f ? -260.f : y;
+  }
   // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits: no conversion, which
   // would be undefined for NaN.
   const float shift = 12582912.f;
@@ -35,6 +46,7 @@ VAE_EXT_INLINE float mul_exp(float a, float y) {
   const float r = (y - kf * 0x1.63p-1f) - kf * -0x1.bd0106p-13f;
   const float c[] = {0x1p-1f, 0x1.5554dcp-3f, 0x1.55551ap-5f, 0x1.120b6ep-7f, 0x1.6d110ap-10f};
   const float m = 1.f + (r + r * r * polynomial(c, r));
+  if constexpr (kRange == Exponent::kSmall) return (a * power_of_two(k)) * m;
   // 2^k in four factors, each a normal float. One comes first, so that a subnormal a is scaled up
   // before it is rounded; the rest come last, so that the result is scaled down after it is.
   const int32_t quarter = k >> 2;
@@ -42,6 +54,7 @@ VAE_EXT_INLINE float mul_exp(float a, float y) {
   return ((((a * s) * m) * s) * s) * power_of_two(k - 3 * quarter);
 }
 
+template <Exponent kRange = Exponent::kAny>
 VAE_EXT_INLINE double mul_exp(double a, double y) {
   if (fabs(y) <= 700.) return a * exp(y);
   y = y > 2800. ? 2800. : y;
@@ -81,21 +94,21 @@ VAE_EXT_INLINE double half_series(double d) {
 }
 
 // (exp(d) - 1 - d) / 2 >= 0: what a variance ratio exp(d) adds to a Gaussian KL.
-template <class T>
+template <Exponent kRange = Exponent::kAny, class T>
 VAE_EXT_INLINE T half_expm1_minus_x(T d) {
   const T near = half_series(d);
   // Halved throughout, since exp(d) overflows before its half does; d is bounded because
   // inf - inf would be NaN where the limit is inf.
   const T bounded = d > T(1000) ? T(1000) : d;
-  const T far = (mul_exp(T(0.5), d) - T(0.5)) - T(0.5) * bounded;
+  const T far = (mul_exp<kRange>(T(0.5), d) - T(0.5)) - T(0.5) * bounded;
   return fabs(d) < T(1) ? near : far;
 }
 
 // (exp(d) - 1) / 2.
-template <class T>
+template <Exponent kRange = Exponent::kAny, class T>
 VAE_EXT_INLINE T half_expm1(T d) {
   const T near = T(0.5) * d + half_series(d);
-  const T far = mul_exp(T(0.5), d) - T(0.5);
+  const T far = mul_exp<kRange>(T(0.5), d) - T(0.5);
   return fabs(d) < T(1) ? near : far;
 }
 

@@ -1,6 +1,8 @@
 // Every formula of the library, once: value and derivatives side by side, per element, in nats.
 // Read by the scalar, the vectorized and the CUDA kernels. T is float or double; half-precision
-// tensors are computed in float. Numbers in parentheses are those of docs/derivations.md.
+// tensors are computed in float. kRange says what is known of the exponents: a caller may state
+// kSmall where every log-variance and logit lies within half of kSmallExponent. Numbers in
+// parentheses are those of docs/derivations.md.
 //
 // A derivative takes the incoming gradient g and returns its product with g: the last step is the
 // one place where g can be 0, inf or NaN, and it behaves as multiplication does.
@@ -12,31 +14,31 @@ VAE_EXT_NAMESPACE_BEGIN
 
 // ---- Reparameterization: z = mu + sigma eps, sigma = exp(logvar / 2) -------------------------
 
-template <class T>
+template <Exponent kRange = Exponent::kAny, class T>
 VAE_EXT_INLINE T reparameterize(T mu, T logvar, T eps) {
-  return mu + mul_exp(eps, T(0.5) * logvar);
+  return mu + mul_exp<kRange>(eps, T(0.5) * logvar);
 }
 
 // dz/dmu = 1: the incoming gradient itself.
 
 // dz/dlogvar = sigma eps / 2
-template <class T>
+template <Exponent kRange = Exponent::kAny, class T>
 VAE_EXT_INLINE T reparameterize_dlogvar(T g, T logvar, T eps) {
-  return g * mul_exp(T(0.5) * eps, T(0.5) * logvar);
+  return g * mul_exp<kRange>(T(0.5) * eps, T(0.5) * logvar);
 }
 
 // dz/deps = sigma
-template <class T>
+template <Exponent kRange = Exponent::kAny, class T>
 VAE_EXT_INLINE T reparameterize_dnoise(T g, T logvar) {
-  return mul_exp(g, T(0.5) * logvar);
+  return mul_exp<kRange>(g, T(0.5) * logvar);
 }
 
 // ---- KL(N(mu, exp(logvar)) || N(0, 1)), (4.5): (mu^2 + exp(logvar) - 1 - logvar) / 2 ----------
 
-template <class T>
+template <Exponent kRange = Exponent::kAny, class T>
 VAE_EXT_INLINE T kl_standard(T mu, T logvar) {
   // Both halves are >= 0, so nothing cancels and the sum cannot be negative.
-  return (T(0.5) * mu) * mu + half_expm1_minus_x(logvar);
+  return (T(0.5) * mu) * mu + half_expm1_minus_x<kRange>(logvar);
 }
 
 // dKL/dmu = mu
@@ -46,9 +48,9 @@ VAE_EXT_INLINE T kl_standard_dmu(T g, T mu) {
 }
 
 // dKL/dlogvar = (exp(logvar) - 1) / 2
-template <class T>
+template <Exponent kRange = Exponent::kAny, class T>
 VAE_EXT_INLINE T kl_standard_dlogvar(T g, T logvar) {
-  return g * half_expm1(logvar);
+  return g * half_expm1<kRange>(logvar);
 }
 
 // ---- Both: the gradients of z and KL meet in mu and logvar -------------------------------------
@@ -58,56 +60,57 @@ VAE_EXT_INLINE T reparameterize_with_kl_dmu(T grad_z, T grad_kl, T mu) {
   return grad_z + kl_standard_dmu(grad_kl, mu);
 }
 
-template <class T>
+template <Exponent kRange = Exponent::kAny, class T>
 VAE_EXT_INLINE T reparameterize_with_kl_dlogvar(T grad_z, T grad_kl, T logvar, T eps) {
-  return reparameterize_dlogvar(grad_z, logvar, eps) + kl_standard_dlogvar(grad_kl, logvar);
+  return reparameterize_dlogvar<kRange>(grad_z, logvar, eps) +
+         kl_standard_dlogvar<kRange>(grad_kl, logvar);
 }
 
 // ---- KL(N(mu, exp(logvar)) || N(prior_mu, exp(prior_logvar))), the general form of (4.0) ------
 //      d = logvar - prior_logvar,  s = (mu - prior_mu) / sigma_prior:  (s^2 + exp(d) - 1 - d) / 2
 
-template <class T>
+template <Exponent kRange = Exponent::kAny, class T>
 VAE_EXT_INLINE T kl_prior(T mu, T logvar, T prior_mu, T prior_logvar) {
-  const T s = mul_exp(mu - prior_mu, T(-0.5) * prior_logvar);
-  return (T(0.5) * s) * s + half_expm1_minus_x(logvar - prior_logvar);
+  const T s = mul_exp<kRange>(mu - prior_mu, T(-0.5) * prior_logvar);
+  return (T(0.5) * s) * s + half_expm1_minus_x<kRange>(logvar - prior_logvar);
 }
 
 // dKL/dmu = (mu - prior_mu) exp(-prior_logvar) = -dKL/dprior_mu
-template <class T>
+template <Exponent kRange = Exponent::kAny, class T>
 VAE_EXT_INLINE T kl_prior_dmu(T g, T mu, T prior_mu, T prior_logvar) {
   const T half = T(-0.5) * prior_logvar;
-  return g * mul_exp(mul_exp(mu - prior_mu, half), half);
+  return g * mul_exp<kRange>(mul_exp<kRange>(mu - prior_mu, half), half);
 }
 
 // dKL/dlogvar = (exp(d) - 1) / 2
-template <class T>
+template <Exponent kRange = Exponent::kAny, class T>
 VAE_EXT_INLINE T kl_prior_dlogvar(T g, T logvar, T prior_logvar) {
-  return g * half_expm1(logvar - prior_logvar);
+  return g * half_expm1<kRange>(logvar - prior_logvar);
 }
 
 // dKL/dprior_logvar = -(exp(d) - 1 + s^2) / 2
-template <class T>
+template <Exponent kRange = Exponent::kAny, class T>
 VAE_EXT_INLINE T kl_prior_dprior_logvar(T g, T mu, T logvar, T prior_mu, T prior_logvar) {
-  const T s = mul_exp(mu - prior_mu, T(-0.5) * prior_logvar);
-  return -g * ((T(0.5) * s) * s + half_expm1(logvar - prior_logvar));
+  const T s = mul_exp<kRange>(mu - prior_mu, T(-0.5) * prior_logvar);
+  return -g * ((T(0.5) * s) * s + half_expm1<kRange>(logvar - prior_logvar));
 }
 
 // ---- Bernoulli log-likelihood: t log sigmoid(x) + (1 - t) log sigmoid(-x) = t x - softplus(x) -
 
-template <class T>
+template <Exponent kRange = Exponent::kAny, class T>
 VAE_EXT_INLINE T bernoulli(T logit, T target) {
   // Written so that both terms have one sign: t x - max(x, 0) = -|x| (x > 0 ? 1 - t : t).
   const T magnitude = fabs(logit);
   const T weight = logit > T(0) ? T(1) - target : target;
   // At logit = +-inf with a target that agrees, inf * 0 must be its limit, 0.
   const T linear = weight == T(0) ? T(0) : weight * magnitude;
-  return -(linear + log1p_unit(mul_exp(T(1), -magnitude)));
+  return -(linear + log1p_unit(mul_exp<kRange>(T(1), -magnitude)));
 }
 
 // d/dlogit = t - sigmoid(x) = t sigmoid(-x) - (1 - t) sigmoid(x), exact in ulp for t = 0 and 1
-template <class T>
+template <Exponent kRange = Exponent::kAny, class T>
 VAE_EXT_INLINE T bernoulli_dlogit(T g, T logit, T target) {
-  const T e = mul_exp(T(1), -fabs(logit));
+  const T e = mul_exp<kRange>(T(1), -fabs(logit));
   const T large = T(1) / (T(1) + e);  // sigmoid(|x|)
   const T small = e * large;          // sigmoid(-|x|)
   const T positive = logit > T(0) ? large : small;
@@ -123,10 +126,10 @@ VAE_EXT_INLINE T bernoulli_dtarget(T g, T logit) {
 
 // ---- Gaussian log-likelihood: -(log 2 pi + logvar + s^2) / 2, s = (target - mean) / sigma -----
 
-template <class T>
+template <Exponent kRange = Exponent::kAny, class T>
 VAE_EXT_INLINE T gaussian(T mean, T target, T logvar) {
   // (d / sigma)^2 and not d^2 / sigma^2: that is 0 * inf where sigma^2 alone underflows.
-  const T s = mul_exp(target - mean, T(-0.5) * logvar);
+  const T s = mul_exp<kRange>(target - mean, T(-0.5) * logvar);
   // At logvar = -inf a target that is missed must win over the density's height: inf - inf would
   // be NaN where the limit is -inf.
   const T height = s != T(0) && logvar < T(-1e30) ? T(-1e30) : logvar;
@@ -134,16 +137,16 @@ VAE_EXT_INLINE T gaussian(T mean, T target, T logvar) {
 }
 
 // d/dmean = (target - mean) exp(-logvar) = -d/dtarget
-template <class T>
+template <Exponent kRange = Exponent::kAny, class T>
 VAE_EXT_INLINE T gaussian_dmean(T g, T mean, T target, T logvar) {
   const T half = T(-0.5) * logvar;
-  return g * mul_exp(mul_exp(target - mean, half), half);
+  return g * mul_exp<kRange>(mul_exp<kRange>(target - mean, half), half);
 }
 
 // d/dlogvar = (s^2 - 1) / 2
-template <class T>
+template <Exponent kRange = Exponent::kAny, class T>
 VAE_EXT_INLINE T gaussian_dlogvar(T g, T mean, T target, T logvar) {
-  const T s = mul_exp(target - mean, T(-0.5) * logvar);
+  const T s = mul_exp<kRange>(target - mean, T(-0.5) * logvar);
   return g * ((T(0.5) * s) * s - T(0.5));
 }
 

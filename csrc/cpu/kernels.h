@@ -7,7 +7,7 @@
 namespace vae_ext {
 
 // Elements of a tile: the buffers of one op stay in the first-level cache.
-constexpr int kTile = 512;
+constexpr int kTile = 256;
 
 // Storage types that a tensor may have. Bool and uint8 are Bernoulli targets only.
 enum class Storage { kFloat, kDouble, kHalf, kBFloat16, kByte };

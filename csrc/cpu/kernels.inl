@@ -128,12 +128,20 @@ void add(int n, T* __restrict out, const T* __restrict x) {
 
 // ---- Elementwise formulas ----------------------------------------------------------------------
 
-template <class T>
-void add_dlogvar(int n, T* __restrict out, const T* g, const T* logvar, const T* eps) {
-  for (int i = 0; i < n; ++i) out[i] += reparameterize_dlogvar(g[i], logvar[i], eps[i]);
+// True if nothing in a tile exceeds half of kSmallExponent: then no log-variance, logit or
+// difference of two of them does harm to the short exp. Compared as integers, whose reduction
+// vectorizes; so NaN counts as large.
+inline bool small(int n, const float* x) {
+  const int32_t limit = static_cast<int32_t>(bits_of(0.5f * kSmallExponent));
+  int32_t excess = 0;  // negative once a magnitude is beyond the limit
+  for (int i = 0; i < n; ++i) {
+    excess |= limit - static_cast<int32_t>(bits_of(x[i]) & 0x7fffffffu);
+  }
+  return excess >= 0;
 }
+inline bool small(int, const double*) { return false; }  // its exp is the C library's
 
-// One loop for every formula: its arguments are as many input tiles. The output never aliases an
+// The loops over a formula: its arguments are as many input tiles. The output never aliases an
 // input, which the compiler must be told before it vectorizes.
 #define VAE_EXT_TILE_LOOP(formula)                                         \
   template <class T, class... Inputs>                                      \
@@ -141,26 +149,48 @@ void add_dlogvar(int n, T* __restrict out, const T* g, const T* logvar, const T*
     for (int i = 0; i < n; ++i) out[i] = formula(inputs[i]...);            \
   }
 
-VAE_EXT_TILE_LOOP(reparameterize)
-VAE_EXT_TILE_LOOP(reparameterize_dlogvar)
-VAE_EXT_TILE_LOOP(reparameterize_dnoise)
-VAE_EXT_TILE_LOOP(kl_standard)
+// The same for a formula with exponentials, of the inputs numbered by ...
+#define VAE_EXT_TILE_LOOP_EXP(formula, ...) \
+  VAE_EXT_TILE_LOOP_EXP_AS(formula, formula, =, __VA_ARGS__)
+
+#define VAE_EXT_TILE_LOOP_EXP_AS(name, formula, assign, ...)                 \
+  template <Exponent kRange, class T, class... Inputs>                       \
+  void name##_loop(int n, T* __restrict out, const Inputs*... inputs) {      \
+    for (int i = 0; i < n; ++i) out[i] assign formula<kRange>(inputs[i]...); \
+  }                                                                          \
+  template <class T, class... Inputs>                                        \
+  void name##_tile(int n, T* out, const Inputs*... inputs) {                 \
+    const T* tiles[] = {inputs...};                                          \
+    constexpr int exponents[] = {__VA_ARGS__};                               \
+    bool all_small = true;                                                   \
+    for (int i : exponents) all_small = all_small && small(n, tiles[i]);     \
+    all_small ? name##_loop<Exponent::kSmall>(n, out, inputs...)             \
+              : name##_loop<Exponent::kAny>(n, out, inputs...);              \
+  }
+
+VAE_EXT_TILE_LOOP_EXP(reparameterize, 1)
+VAE_EXT_TILE_LOOP_EXP(reparameterize_dlogvar, 1)
+VAE_EXT_TILE_LOOP_EXP_AS(add_reparameterize_dlogvar, reparameterize_dlogvar, +=, 1)
+VAE_EXT_TILE_LOOP_EXP(reparameterize_dnoise, 1)
+VAE_EXT_TILE_LOOP_EXP(kl_standard, 1)
 VAE_EXT_TILE_LOOP(kl_standard_dmu)
-VAE_EXT_TILE_LOOP(kl_standard_dlogvar)
+VAE_EXT_TILE_LOOP_EXP(kl_standard_dlogvar, 1)
 VAE_EXT_TILE_LOOP(reparameterize_with_kl_dmu)
-VAE_EXT_TILE_LOOP(reparameterize_with_kl_dlogvar)
-VAE_EXT_TILE_LOOP(kl_prior)
-VAE_EXT_TILE_LOOP(kl_prior_dmu)
-VAE_EXT_TILE_LOOP(kl_prior_dlogvar)
-VAE_EXT_TILE_LOOP(kl_prior_dprior_logvar)
-VAE_EXT_TILE_LOOP(bernoulli)
-VAE_EXT_TILE_LOOP(bernoulli_dlogit)
+VAE_EXT_TILE_LOOP_EXP(reparameterize_with_kl_dlogvar, 2)
+VAE_EXT_TILE_LOOP_EXP(kl_prior, 1, 3)
+VAE_EXT_TILE_LOOP_EXP(kl_prior_dmu, 3)
+VAE_EXT_TILE_LOOP_EXP(kl_prior_dlogvar, 1, 2)
+VAE_EXT_TILE_LOOP_EXP(kl_prior_dprior_logvar, 2, 4)
+VAE_EXT_TILE_LOOP_EXP(bernoulli, 0)
+VAE_EXT_TILE_LOOP_EXP(bernoulli_dlogit, 1)
 VAE_EXT_TILE_LOOP(bernoulli_dtarget)
-VAE_EXT_TILE_LOOP(gaussian)
-VAE_EXT_TILE_LOOP(gaussian_dmean)
-VAE_EXT_TILE_LOOP(gaussian_dlogvar)
+VAE_EXT_TILE_LOOP_EXP(gaussian, 2)
+VAE_EXT_TILE_LOOP_EXP(gaussian_dmean, 3)
+VAE_EXT_TILE_LOOP_EXP(gaussian_dlogvar, 3)
 
 #undef VAE_EXT_TILE_LOOP
+#undef VAE_EXT_TILE_LOOP_EXP
+#undef VAE_EXT_TILE_LOOP_EXP_AS
 
 template <class T>
 constexpr Kernels<T> make_kernels() {
@@ -173,7 +203,7 @@ constexpr Kernels<T> make_kernels() {
   k.add = add<T>;
   k.reparameterize = reparameterize_tile;
   k.reparameterize_dlogvar = reparameterize_dlogvar_tile;
-  k.add_reparameterize_dlogvar = add_dlogvar<T>;
+  k.add_reparameterize_dlogvar = add_reparameterize_dlogvar_tile;
   k.reparameterize_dnoise = reparameterize_dnoise_tile;
   k.kl_standard = kl_standard_tile;
   k.kl_standard_dmu = kl_standard_dmu_tile;

@@ -134,18 +134,6 @@ class Layout {
   int64_t strides_[kMaxDims];  // the first is 0 for a 0-dimensional tensor
 };
 
-// Asks for a tile that will be used after some arithmetic: drawing noise takes longer than memory.
-template <class T>
-inline void prefetch(const T* tile, int n) {
-  constexpr int kLine = 64 / sizeof(T);
-  for (int i = 0; i < n; i += kLine) __builtin_prefetch(tile + i);
-}
-template <class T>
-inline void prefetch_for_writing(T* tile, int n) {
-  constexpr int kLine = 64 / sizeof(T);
-  for (int i = 0; i < n; i += kLine) __builtin_prefetch(tile + i, 1);
-}
-
 // An input, broadcast to the full shape and converted to T.
 template <class T>
 class Input {

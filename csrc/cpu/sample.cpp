@@ -36,9 +36,6 @@ struct Sampler {
   void write(int64_t start, int n, const T* m, const T* lv) const {
     alignas(64) T eps[Noise<T>::kBuffer], buffer[kTile];
     T* values = z.begin(start, n, buffer);
-    prefetch(m, n);
-    prefetch(lv, n);
-    prefetch_for_writing(values, n);
     kernels<T>().reparameterize(n, values, m, lv, noise.tile(start, n, eps));
     z.finish(start, n, values, buffer);
   }
@@ -135,9 +132,6 @@ Gradients backward(const MaybeTensor& grad_z, const MaybeTensor& grad_kl, const 
                    k.kl_standard_dlogvar(n, out, in[1], in[3]);
                    return;
                  }
-                 prefetch(in[0], n);
-                 prefetch(in[3], n);
-                 prefetch_for_writing(out, n);
                  alignas(64) T buffer[kTile], eps_buffer[Noise<T>::kBuffer];
                  const T* eps = noise.tile(start, n, eps_buffer);
                  if (grad_kl) {
