@@ -1,0 +1,112 @@
+"""The programs in examples/ and benchmarks/, run as a user runs them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *args],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "120"},
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("--likelihood", "gaussian", "--dtype", "float64", "--latent", "2"),
+        ("--dtype", "bfloat16", "--latent", "1"),
+    ],
+    ids=str,
+)
+def test_demo(options: tuple[str, ...], tmp_path: Path) -> None:
+    done = run("examples/train_vae.py", "--epochs", "2", "--out", str(tmp_path), *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "they agree" in done.stdout
+    names = {"curves.png", "reconstructions.png", "samples.png", "latent.png"}
+    assert {p.name for p in tmp_path.iterdir()} == names
+    assert all(p.stat().st_size > 5000 for p in tmp_path.iterdir())
+
+
+def write_idx(path: Path, shape: tuple[int, ...], content: bytes) -> None:
+    header = bytes((0, 0, 8, len(shape))) + b"".join(n.to_bytes(4, "big") for n in shape)
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "wb") as file:
+        file.write(header + content)
+
+
+def test_demo_on_idx_files(tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    pixels = bytes(range(256)) * (200 * 28 * 28 // 256 + 1)
+    write_idx(data / "train-images-idx3-ubyte", (200, 28, 28), pixels[: 200 * 784])
+    write_idx(data / "t10k-images-idx3-ubyte.gz", (40, 28, 28), pixels[: 40 * 784])
+    write_idx(data / "t10k-labels-idx1-ubyte", (40,), bytes(i % 10 for i in range(40)))
+    args = ("examples/train_vae.py", "--epochs", "1", "--data", str(data), "--out", str(out))
+    done = run(*args)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "200 digits of 28 × 28, 40 held out" in done.stdout
+
+    write_idx(data / "train-images-idx3-ubyte", (200, 28, 28), pixels[:100])
+    done = run(*args)
+    assert done.returncode == 2
+    assert "holds 100 bytes" in done.stdout.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--latent", "0"), "0 is not at least 1"),
+        (("--dtype", "int8"), "invalid choice: 'int8'"),
+        (("--likelihood", "poisson"), "invalid choice: 'poisson'"),
+        (("--device", "nowhere"), "no such device here"),
+        (("--epochs", "many"), "invalid positive value: 'many'"),
+        (("--data", "/nowhere"), "holds neither train-images-idx3-ubyte nor"),
+    ],
+    ids=str,
+)
+def test_demo_errors(options: tuple[str, ...], message: str) -> None:
+    done = run("examples/train_vae.py", *options)
+    assert done.returncode == 2
+    assert message in " ".join((done.stdout + done.stderr).split())
+    assert "Traceback" not in done.stderr
+
+
+def test_table_of_the_readme() -> None:
+    done = run("examples/what_goes_wrong.py")
+    assert done.returncode == 0, done.stderr
+    readme = (ROOT / "README.md").read_text()
+    rows = [line for line in done.stdout.splitlines() if "float" in line]
+    assert len(rows) == 4
+    for row in rows:
+        exact = row.split()[-1]
+        assert f"| {exact} |" in readme
+
+
+def test_benchmark(tmp_path: Path) -> None:
+    out = tmp_path / "results.json"
+    done = run(
+        "-m", "benchmarks", "--sizes", "3x5", "--rounds", "2", "--no-compile", "--out", str(out)
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads(out.read_text())["results"]
+    assert [r["op"] for r in results] == ["sample_kl", "bernoulli", "gaussian"]
+    assert all(0 < r["vae_ext"]["p20"] <= r["vae_ext"]["p80"] for r in results)
+    done = run("-m", "benchmarks", "--sizes", "3by5")
+    assert done.returncode == 2
+    assert "'3by5' is not like 256x4096" in done.stderr
