@@ -10,16 +10,19 @@ struct PhiloxBlock {
   uint32_t word[4];
 };
 
-// The counter words are held in the low halves of 64 bits, the high halves being left as they come:
-// a vectorizing compiler then sees each round's products as 32 x 32 -> 64 bit multiplications of
-// whole lanes, which takes half the time of widening 32-bit lanes.
-VAE_EXT_INLINE PhiloxBlock philox4x32_10(uint32_t counter0, uint32_t counter1, uint32_t counter2,
-                                         uint32_t counter3, uint32_t key0, uint32_t key1) {
-  const uint64_t low = 0xFFFFFFFFu;
-  uint64_t c0 = counter0, c1 = counter1, c2 = counter2, c3 = counter3;
+// The product of the low 32 bits of a lane with a constant. Vector lanes have their own overload.
+VAE_EXT_INLINE uint64_t multiply_low(uint64_t lane, uint32_t constant) {
+  return (lane & 0xFFFFFFFFu) * constant;
+}
+
+// Ten rounds on counters held in the low halves of 64-bit lanes, the high halves being left as they
+// come: then a round's products are single instructions on vectors.
+template <class Lane>
+VAE_EXT_INLINE void philox_rounds(Lane& c0, Lane& c1, Lane& c2, Lane& c3, uint32_t key0,
+                                  uint32_t key1) {
   for (int round = 0; round < 10; ++round) {
-    const uint64_t p0 = (c0 & low) * 0xD2511F53u;
-    const uint64_t p1 = (c2 & low) * 0xCD9E8D57u;
+    const Lane p0 = multiply_low(c0, 0xD2511F53u);
+    const Lane p1 = multiply_low(c2, 0xCD9E8D57u);
     c0 = (p1 >> 32) ^ c1 ^ key0;
     c1 = p1;
     c2 = (p0 >> 32) ^ c3 ^ key1;
@@ -27,6 +30,12 @@ VAE_EXT_INLINE PhiloxBlock philox4x32_10(uint32_t counter0, uint32_t counter1, u
     key0 += 0x9E3779B9u;
     key1 += 0xBB67AE85u;
   }
+}
+
+VAE_EXT_INLINE PhiloxBlock philox4x32_10(uint32_t counter0, uint32_t counter1, uint32_t counter2,
+                                         uint32_t counter3, uint32_t key0, uint32_t key1) {
+  uint64_t c0 = counter0, c1 = counter1, c2 = counter2, c3 = counter3;
+  philox_rounds(c0, c1, c2, c3, key0, key1);
   return {{static_cast<uint32_t>(c0), static_cast<uint32_t>(c1), static_cast<uint32_t>(c2),
            static_cast<uint32_t>(c3)}};
 }

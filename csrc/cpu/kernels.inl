@@ -4,8 +4,8 @@
 
 #include "../formulas.h"
 #include "../half.h"
-#include "../philox.h"
 #include "kernels.h"
+#include "philox_blocks.h"
 
 VAE_EXT_NAMESPACE_BEGIN
 
@@ -68,19 +68,15 @@ void store(int n, Storage storage, const T* source, void* out, int64_t stride) {
 
 // The blocks that elements start ... start + n - 1 lie in, word by word.
 struct Words {
-  static constexpr int kBlocks = kTile / 4 + 16;  // rows stay aligned
+  static constexpr int kBlocks = kTile / 4 + 32;  // one more, rounded up to whole groups
   alignas(64) uint32_t word[4][kBlocks];
   int blocks;
   int skip;  // elements of the first block before `start`
 
   Words(int n, uint64_t seed, uint64_t stream, uint64_t start) {
-    const uint64_t first = start / 4;
     skip = static_cast<int>(start % 4);
     blocks = (skip + n + 3) / 4;
-    for (int b = 0; b < blocks; ++b) {
-      const PhiloxBlock block = philox_block(seed, stream, first + static_cast<uint64_t>(b));
-      for (int j = 0; j < 4; ++j) word[j][b] = block.word[j];
-    }
+    philox_blocks(blocks, seed, stream, start / 4, word);
   }
 };
 
