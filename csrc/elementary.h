@@ -114,9 +114,8 @@ VAE_EXT_INLINE T half_expm1(T d) {
 
 // log(1 + f) for sqrt(1/2) <= 1 + f <= sqrt(2), less its leading f.
 VAE_EXT_INLINE float log1p_less_f(float f) {
-  const float c[] = {0x1.555554p-2f, -0x1.fffffcp-3f, 0x1.999d5cp-3f,
-                     -0x1.555b5p-3f, 0x1.23d1d6p-3f,  -0x1.fcf30ep-4f,
-                     0x1.dea656p-4f, -0x1.d6453cp-4f, 0x1.1d9828p-4f};
+  const float c[] = {0x1.555554p-2f, -0x1.0000cep-2f, 0x1.999f18p-3f, -0x1.54d01p-3f,
+                     0x1.231c2ap-3f, -0x1.0a3586p-3f, 0x1.0288cp-3f,  -0x1.43bbb6p-4f};
   return f * f * (f * polynomial(c, f) - 0.5f);
 }
 
@@ -138,7 +137,7 @@ VAE_EXT_INLINE T minus_log_uniform(uint32_t word);
 template <>
 VAE_EXT_INLINE float minus_log_uniform<float>(uint32_t word) {
   // u below 1/2 and u - 1 above it: as a signed number the word is already one or the other.
-  const float x = (static_cast<float>(static_cast<int32_t>(word)) + 0.5f) * 0x1p-32f;
+  const float x = static_cast<float>(static_cast<int32_t>(word)) * 0x1p-32f + 0x1p-33f;
   // u = 2^k (1 + f), with f = u - 1 where u > sqrt(1/2), and from the bits of u elsewhere.
   const float u = x < 0.f ? 1.f + x : x;
   const uint32_t sqrt_half = 0x3f3504f3u;

@@ -85,7 +85,7 @@ def main() -> None:
             return mp.mpf(1) / 3 - f / 4
         return (mp.log1p(f) - f + f * f / 2) / f**3
 
-    c = fit(log_series, low, high, 8)
+    c = fit(log_series, low, high, 7)
     report("log1p", c, lambda f, p: f - f * f / 2 + f**3 * p, mp.log1p, low, high)
 
     # sin(pi/4 x) = x (pi/4 + x^2 p(x^2)), cos(pi/4 x) = 1 + x^2 q(x^2), |x| <= 1.

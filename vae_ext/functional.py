@@ -19,7 +19,7 @@ from torch import Tensor
 from . import checks, philox, reference
 from .dispatch import use_native
 from .native import available
-from .seeds import draw_seed
+from .seeds import draw, draw_seed
 
 if available:
     from . import autograd
@@ -42,11 +42,10 @@ def resolve_noise(
     noise: Maybe,
 ) -> tuple[Maybe, int]:
     """The seed as the ops take it: a tensor, or a number where that is None."""
-    given = [
-        name
-        for name, value in (("noise", noise), ("seed", seed), ("generator", generator))
-        if value is not None
-    ]
+    if noise is None and seed is None and generator is None:
+        return draw_seed(mu)
+    sources = {"noise": noise, "seed": seed, "generator": generator}
+    given = [name for name, value in sources.items() if value is not None]
     if len(given) > 1:
         raise ValueError(f"{' and '.join(given)} were given, expected at most one of them")
     if noise is not None:
@@ -59,20 +58,20 @@ def resolve_noise(
                 f"{checks.shape_text(expected)}"
             )
         return None, 0
-    if seed is None:
-        if generator is not None and not isinstance(generator, torch.Generator):
+    if generator is not None:
+        if not isinstance(generator, torch.Generator):
             raise TypeError(
                 f"generator was a {type(generator).__name__}, expected a torch.Generator"
             )
-        if generator is not None and generator.device.type != mu.device.type:
+        if generator.device.type != mu.device.type:
             raise ValueError(
                 f"generator was on {generator.device}, expected the device of mu, {mu.device}"
             )
-        return draw_seed(mu.device, generator)
+        return draw(mu.device, generator), 0
     if isinstance(seed, Tensor):
         checks.seed_tensor(seed, mu.device)
         return seed, 0
-    return None, checks.word64("seed", seed)
+    return None, checks.word64("seed", seed)  # not None: one of the three is given
 
 
 def reparameterize(

@@ -20,11 +20,8 @@ except ImportError as error:
 else:
     available = True
     cause = ""
-
-
-def draw_cpu_seed() -> int:
-    """63 random bits from torch's default CPU generator, the same that `seeds.draw` takes."""
-    return int(_C.draw_cpu_seed())
+    # 63 random bits from torch's default CPU generator, the same that `seeds.draw` takes.
+    draw_cpu_seed = _C.draw_cpu_seed
 
 
 def simd_levels() -> list[str]:

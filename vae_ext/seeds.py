@@ -28,17 +28,12 @@ def _(device: torch.device) -> Tensor:
     return torch.empty((), dtype=torch.int64, device=device)
 
 
-def draw_seed(device: torch.device, generator: torch.Generator | None) -> tuple[Tensor | None, int]:
-    """A seed as the ops take it: a tensor, or a number where that is None."""
-    if generator is not None:
-        return draw(device, generator), 0
+def draw_seed(mu: Tensor) -> tuple[Tensor | None, int]:
+    """A seed from torch's generator of mu's device: a tensor, or a number where that is None."""
     # Whoever traces must see an op, not a number that would become a constant.
     if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0:
-        return torch.ops.vae_ext.draw_seed(device), 0
-    if (
-        native.available
-        and device.type == "cpu"
-        and not torch._C._are_functorch_transforms_active()
-    ):
+        return torch.ops.vae_ext.draw_seed(mu.device), 0
+    # vmap has its say on randomness: it must see torch's own op.
+    if native.available and mu.is_cpu and not torch._C._are_functorch_transforms_active():
         return None, native.draw_cpu_seed()
-    return draw(device), 0
+    return draw(mu.device), 0
