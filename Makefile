@@ -3,17 +3,28 @@
 
 PYTHON ?= python3
 VENV := .venv
+OUT ?= out/gpu-check
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 NATIVE_SOURCES := $(shell find csrc -type f)
 
-.PHONY: demo test lint format check-install bench clean
+.PHONY: demo test cuda gpu-check lint format check-install bench clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python examples/train_vae.py $(ARGS)
 
-test: $(VENV)/test.stamp
+test: $(VENV)/test.stamp cuda
 	$(BIN)/python -m pytest $(ARGS)
+
+# Compiles the CUDA kernels, GPU or not: warnings and spilled registers are errors.
+cuda: $(VENV)/base.stamp
+	@$(BIN)/python tools/compile_cuda.py --find > /dev/null || { echo "installing nvcc ..."; \
+		$(PIP) nvidia-cuda-nvcc nvidia-cuda-runtime nvidia-cuda-crt nvidia-nvvm nvidia-cuda-cccl; }
+	$(BIN)/python tools/compile_cuda.py --out build/cuda
+
+# Everything that only a GPU shows, with the Python and the torch that are there and no network.
+gpu-check:
+	$(PYTHON) tools/gpu_check.py $(OUT)
 
 lint: $(VENV)/lint.stamp
 	$(BIN)/ruff format --check .

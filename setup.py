@@ -1,9 +1,12 @@
-"""Builds the native library vae_ext._C. Everything else about the package is in pyproject.toml.
+"""Builds the native libraries: vae_ext._C, with the ops and the CPU kernels, and vae_ext._cuda.
+Everything else about the package is in pyproject.toml.
 
 Environment:
     VAE_EXT_NATIVE=0         install the Python code alone (the pure-PyTorch reference serves)
-    VAE_EXT_CUDA=auto|0|1    CUDA kernels: where a compiler is found (default) | never | required
-    VAE_EXT_CUDA_ARCHS=...   their architectures, as TORCH_CUDA_ARCH_LIST takes them
+    VAE_EXT_CUDA=auto|0|1    CUDA kernels: where nvcc and torch have the same CUDA version
+                             (default) | never | required
+    VAE_EXT_CUDA_ARCHS=...   their architectures, as TORCH_CUDA_ARCH_LIST takes them (which is read
+                             too); default: those of the cards present, else 7.5, 8.0, 9.0 and PTX
     VAE_EXT_DEBUG=1          no optimization, debug symbols, assertions
     VAE_EXT_SANITIZE=1       debug build under the address and undefined-behaviour sanitizers
     MAX_JOBS=n               compile at most n files at once
@@ -16,6 +19,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -31,14 +35,42 @@ def flag(name: str) -> bool:
     return value == "1"
 
 
-def check_cuda_switch() -> None:
-    """The CUDA kernels are not part of this version: say so to who requires them."""
-    wanted = os.environ.get("VAE_EXT_CUDA", "auto").lower()
-    if wanted not in ("auto", "0", "1"):
-        sys.exit(f"vae_ext: VAE_EXT_CUDA was {wanted!r}, expected auto, 0 or 1")
-    if wanted == "1":
-        sys.exit("vae_ext: VAE_EXT_CUDA=1, but this version has no CUDA kernels yet")
-    print("vae_ext: building the CPU kernels; CUDA tensors go through the reference", flush=True)
+def cuda_tools() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("compile_cuda", ROOT / "tools/compile_cuda.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def nvcc_for_torch(tools: ModuleType) -> tuple[Path | None, str]:
+    """nvcc, or why the CUDA kernels are not built."""
+    import torch
+
+    nvcc = tools.find_nvcc()
+    if nvcc is None:
+        return None, "no nvcc on the PATH, in CUDA_HOME or in NVIDIA's Python packages"
+    major, minor = tools.nvcc_version(nvcc)
+    # Forced, it is built for whichever torch will load it.
+    if os.environ.get("VAE_EXT_CUDA") != "1":
+        if torch.version.cuda is None:
+            return None, "this torch is built without CUDA"
+        if int(torch.version.cuda.split(".")[0]) != major:
+            return None, f"nvcc is of CUDA {major}.{minor}, torch of CUDA {torch.version.cuda}"
+    return nvcc, ""
+
+
+def cuda_archs(tools: ModuleType) -> str:
+    import torch
+
+    given = os.environ.get("VAE_EXT_CUDA_ARCHS") or os.environ.get("TORCH_CUDA_ARCH_LIST")
+    if given:
+        return given
+    if torch.cuda.is_available():
+        cards = range(torch.cuda.device_count())
+        return ";".join(
+            sorted({"{}.{}".format(*torch.cuda.get_device_capability(i)) for i in cards})
+        )
+    return tools.DEFAULT_ARCHS
 
 
 def compile_flags() -> list[str]:
@@ -73,7 +105,14 @@ def extensions() -> list[Extension]:
         for p in ROOT.glob(f"csrc/**/*.{suffix}")
     )
     link = ["-fsanitize=address,undefined"] if flag("VAE_EXT_SANITIZE") else []
-    return [Extension("vae_ext._C", sources, depends=headers, extra_link_args=link)]
+    found = [Extension("vae_ext._C", sources, depends=headers, extra_link_args=link)]
+    wanted = os.environ.get("VAE_EXT_CUDA", "auto").lower()
+    if wanted not in ("auto", "0", "1"):
+        sys.exit(f"vae_ext: VAE_EXT_CUDA was {wanted!r}, expected auto, 0 or 1")
+    if wanted != "0":
+        kernels = [str(p.relative_to(ROOT)) for p in sorted(ROOT.glob("csrc/cuda/*.cu"))]
+        found.append(Extension("vae_ext._cuda", kernels, optional=wanted == "auto"))
+    return found
 
 
 class MissingTorch(build_ext):
@@ -96,7 +135,8 @@ def build_command() -> type[build_ext]:
         def build_extensions(self) -> None:
             import pybind11
 
-            check_cuda_switch()
+            cuda = [e for e in self.extensions if e.name == "vae_ext._cuda"]
+            self.extensions = [e for e in self.extensions if e not in cuda]
             for extension in self.extensions:
                 extension.include_dirs = [pybind11.get_include(), *include_paths()]
                 extension.library_dirs = library_paths()
@@ -104,6 +144,27 @@ def build_command() -> type[build_ext]:
                 extension.libraries = ["c10", "torch", "torch_cpu"]
                 extension.extra_compile_args = compile_flags()
             super().build_extensions()
+            for extension in cuda:
+                self.build_cuda(extension)
+
+        def build_cuda(self, extension: Extension) -> None:
+            tools = cuda_tools()
+            nvcc, cause = nvcc_for_torch(tools)
+            if nvcc is None:
+                if not extension.optional:
+                    sys.exit(f"vae_ext: VAE_EXT_CUDA=1, but {cause}")
+                print(f"vae_ext: no CUDA kernels are built: {cause}", flush=True)
+                return
+            archs = cuda_archs(tools)
+            print(f"vae_ext: CUDA kernels for {archs}, by {nvcc}", flush=True)
+            try:
+                objects = tools.compile_objects(
+                    nvcc, tools.parse_archs(archs), Path(self.build_temp) / "cuda"
+                )
+                tools.link(nvcc, objects, Path(self.get_ext_fullpath(extension.name)))
+            except tools.CompileError as error:
+                sys.exit(f"vae_ext: {error}. VAE_EXT_CUDA=0 builds without the CUDA kernels.")
+            self.extensions.append(extension)
 
     return BuildNative
 

@@ -164,9 +164,13 @@ VAE_EXT_INLINE void sincos_octant(float x, float* sine, float* cosine) {
 }
 
 VAE_EXT_INLINE void sincos_octant(double x, double* sine, double* cosine) {
+#if defined(__CUDA_ARCH__)
+  sincospi(0.25 * x, sine, cosine);  // CUDA's sin has a path for large arguments, on the stack
+#else
   const double angle = x * 0.78539816339744830962;
   *sine = sin(angle);
   *cosine = cos(angle);
+#endif
 }
 
 // x with its sign flipped where the top bit of `sign` is set.

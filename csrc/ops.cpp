@@ -47,6 +47,15 @@ STABLE_TORCH_LIBRARY(vae_ext, m) {
       "gaussian_log_likelihood_backward(Tensor grad, Tensor mean, Tensor target, Tensor? logvar,"
       " float logvar_value, " VAE_EXT_EVENT ", int wanted) -> (Tensor, Tensor, Tensor)");
 
+  // One pass for value and gradients, where the reduction gives a scalar: the gradients are those
+  // for an incoming -1 (kExpectedGradient), and scale_gradient_ multiplies them by what came.
+  m.def("bernoulli_log_likelihood_with_gradients(Tensor logits, Tensor target, " VAE_EXT_EVENT
+        ", int wanted) -> (Tensor, Tensor, Tensor)");
+  m.def(
+      "gaussian_log_likelihood_with_gradients(Tensor mean, Tensor target, Tensor? logvar,"
+      " float logvar_value, " VAE_EXT_EVENT ", int wanted) -> (Tensor, Tensor, Tensor, Tensor)");
+  m.def("scale_gradient_(Tensor(a!) gradient, Tensor incoming) -> ()");
+
   m.def("philox_words(Tensor(a!) out, int seed, int stream) -> ()");
 }
 
@@ -67,7 +76,6 @@ PYBIND11_MODULE(_C, m) {
   m.doc() = "Native kernels of vae_ext: importing this module registers torch.ops.vae_ext.*";
   m.attr("version") = VAE_EXT_VERSION;
   m.attr("compiler") = __VERSION__;
-  m.attr("cuda_architectures") = pybind11::tuple();
   m.def("simd_levels", &simd_levels, pybind11::arg("supported_only") = true,
         "Instruction sets compiled in, best first; by default those that this processor runs.");
   m.def(

@@ -25,6 +25,11 @@ inline Shape shape_of(const Tensor& t) {
   return Shape(sizes.begin(), sizes.end());
 }
 
+inline Shape strides_of(const Tensor& t) {
+  const auto strides = t.strides();
+  return Shape(strides.begin(), strides.end());
+}
+
 inline int64_t product(const int64_t* begin, const int64_t* end) {
   return std::accumulate(begin, end, int64_t{1}, [](int64_t a, int64_t b) { return a * b; });
 }
@@ -68,17 +73,21 @@ inline ScalarType arithmetic_type(ScalarType t) {
   return t == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
 
+inline int32_t device_index(const Tensor& t) {
+  int32_t index = 0;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(t.get(), &index));
+  return index;
+}
+
 inline Tensor empty_strided(const Shape& shape, const Shape& strides, ScalarType dtype,
                             const Tensor& like) {
   int32_t device_type = 0;
-  int32_t device_index = 0;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
   const auto dtype_code = torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype));
   AtenTensorHandle handle = nullptr;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(shape.size()),
                                                          shape.data(), strides.data(), dtype_code,
-                                                         device_type, device_index, &handle));
+                                                         device_type, device_index(like), &handle));
   return Tensor(handle);
 }
 
@@ -183,6 +192,10 @@ struct EventPlan {
     return empty(scalar() ? Shape{} : events, arithmetic_type(dtype), lead);
   }
 };
+
+// The incoming gradient that the ops with value and gradients in one pass write their gradients
+// for: a log-likelihood is maximized, so that losses subtract it.
+constexpr double kExpectedGradient = -1;
 
 // Which gradients a backward op computes: bit i for input i. (A list of booleans costs a
 // microsecond more per call.)

@@ -1,13 +1,53 @@
-"""Fixtures shared by all tests. GPU tests would parametrize `device`."""
+"""Options and fixtures shared by all tests.
+
+pytest --device cuda            the same tests on CUDA tensors
+pytest --cuda-on-host LIBRARY   the same tests on the CUDA kernels, compiled for the host
+"""
 
 from __future__ import annotations
 
+import ctypes
+import os
 from collections.abc import Iterator
 
 import pytest
 import torch
 
 import vae_ext
+
+# What needs a GPU skips without one, and fails under VAE_EXT_REQUIRE_CUDA=1.
+HAS_CUDA = torch.cuda.is_available()
+REQUIRED = os.environ.get("VAE_EXT_REQUIRE_CUDA") == "1"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.addoption("--cuda-on-host", metavar="LIBRARY")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "cuda: needs an NVIDIA GPU")
+    # Before the tests are imported: some have tensors at module level.
+    torch.set_default_device(config.getoption("--device"))
+    library = config.getoption("--cuda-on-host")
+    if library:
+        torch.ops.load_library(library)  # its kernels replace those of the CPU key
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    library = config.getoption("--cuda-on-host")
+    if library:
+        launches = ctypes.CDLL(library).vae_ext_launches_on_host()
+        terminalreporter.write_line(f"{launches} launches of CUDA kernels on the host")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("cuda") and not HAS_CUDA:
+        if REQUIRED:
+            pytest.fail("VAE_EXT_REQUIRE_CUDA=1, but torch finds no GPU")
+        pytest.skip("torch finds no GPU (VAE_EXT_REQUIRE_CUDA=1 makes this a failure)")
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +67,9 @@ def threads() -> Iterator[None]:
 def simd(request: pytest.FixtureRequest) -> Iterator[str]:
     """Each instruction set that was compiled in and that this processor runs."""
     before = vae_ext.simd_level()
+    on_cpu = request.config.getoption("--device") == "cpu"
+    if not (on_cpu and not request.config.getoption("--cuda-on-host")) and request.param != before:
+        pytest.skip("the instruction set is the CPU kernels'")
     vae_ext.set_simd_level(request.param)
     yield request.param
     vae_ext.set_simd_level(before)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from devices import device
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -88,7 +89,7 @@ def our_loss(logits: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
 
 def train(model: Tutorial, loss_function: Callable[..., Tensor], seed: int) -> list[float]:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator(device()).manual_seed(1)
     factors, loadings = (torch.randn(s, generator=generator) for s in ((256, 2), (2, 64)))
     data = torch.sigmoid(2 * factors @ loadings)  # something to learn
     losses = []

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from devices import generator
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
@@ -35,7 +36,7 @@ CASES: list[tuple[str, Callable[[], object], list[Tensor]]] = [
     ("sample_kl", lambda: vae_ext.reparameterize_with_kl(MU, LOGVAR), [MU, LOGVAR]),
     (
         "sample_kl_generator",
-        lambda: vae_ext.reparameterize_with_kl(MU, LOGVAR, generator=torch.Generator()),
+        lambda: vae_ext.reparameterize_with_kl(MU, LOGVAR, generator=generator()),
         [MU, LOGVAR],
     ),
     ("kl", lambda: vae_ext.gaussian_kl(MU, LOGVAR), [MU, LOGVAR]),

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from cases import LAYOUTS
+from devices import device, generator, get_rng_state, set_rng_state
 
 import vae_ext
 from vae_ext import philox
@@ -73,7 +74,7 @@ def test_normals_at_every_level(dtype: torch.dtype, simd: str) -> None:
     for seed in (0, 11, 2**63):
         eps = vae_ext.standard_normal(100_003, seed=seed, stream=2, dtype=dtype)
         signed = seed - 2**64 if seed >= 2**63 else seed
-        exact = philox.standard_normal((100_003,), signed, 2, torch.device("cpu"))
+        exact = philox.standard_normal((100_003,), signed, 2, device())
         assert eps.dtype == dtype
         assert float((eps.double() - exact).abs().max()) <= TOLERANCE[dtype]
 
@@ -164,9 +165,9 @@ def test_torch_governs_the_default() -> None:
     assert not torch.equal(first, second)
     torch.manual_seed(1)
     assert torch.equal(draw(), first)
-    state = torch.get_rng_state()
+    state = get_rng_state()
     third = draw()
-    torch.set_rng_state(state)
+    set_rng_state(state)
     assert torch.equal(draw(), third)
     with torch.random.fork_rng():
         torch.manual_seed(1)
@@ -175,13 +176,13 @@ def test_torch_governs_the_default() -> None:
 
 def test_generator() -> None:
     mu, logvar = torch.randn(4, 300), torch.randn(4, 300)
-    g = torch.Generator().manual_seed(8)
-    state = torch.get_rng_state()
+    g = generator().manual_seed(8)
+    state = get_rng_state()
     first = vae_ext.reparameterize(mu, logvar, generator=g)
     second = vae_ext.reparameterize(mu, logvar, generator=g)
     assert not torch.equal(first, second)
     assert torch.equal(vae_ext.reparameterize(mu, logvar, generator=g.manual_seed(8)), first)
-    assert torch.equal(torch.get_rng_state(), state)  # the global one was left alone
+    assert torch.equal(get_rng_state(), state)  # the global one was left alone
     torch.manual_seed(8)  # one engine, one seed: one noise
     assert torch.equal(vae_ext.reparameterize(mu, logvar), first)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from devices import device
 from torch.library import opcheck
 
 import vae_ext
@@ -55,8 +56,17 @@ SAMPLES: list[tuple[Callable[..., object], tuple[object, ...]]] = [
         OPS.gaussian_log_likelihood_backward.default,
         (t(3), t(3, 4), t(3, 4), t(), 0.0, 1, EVENT, 7),
     ),
+    (OPS.bernoulli_log_likelihood_with_gradients.default, (t(3, 4), torch.rand(3, 4), 1, SUM, 1)),
+    (OPS.bernoulli_log_likelihood_with_gradients.default, (t(3, 4), torch.rand(4), 1, SUM, 3)),
+    (
+        OPS.gaussian_log_likelihood_with_gradients.default,
+        (t(3, 4), t(3, 4), t(3, 4, dtype=BF16), 0.0, 1, SUM, 5),
+    ),
+    (OPS.gaussian_log_likelihood_with_gradients.default, (t(3, 4), t(3, 4), t(), 0.0, 1, SUM, 7)),
+    (OPS.gaussian_log_likelihood_with_gradients.default, (CL, CL, None, 0.5, 1, SUM, 1)),
+    (OPS.scale_gradient_.default, (t(3, 4), t())),
     (OPS.philox_words.default, (torch.empty(9, dtype=torch.int64), 1, 2)),
-    (OPS.draw_seed.default, (torch.device("cpu"),)),
+    (OPS.draw_seed.default, (device(),)),
 ]
 
 

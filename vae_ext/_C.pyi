@@ -1,6 +1,5 @@
 version: str
 compiler: str
-cuda_architectures: tuple[str, ...]
 
 def simd_levels(supported_only: bool = True) -> list[str]: ...
 def simd_level() -> str: ...

@@ -2,7 +2,8 @@
 
 Each takes its tensors and then one tuple of numbers, as the op does. It keeps its inputs, its
 outputs and the seed for backward, and nothing else. A backward pass that is itself to be
-differentiated (`create_graph=True`) goes through the reference formulas.
+differentiated (`create_graph=True`) goes through the reference formulas. The likelihoods' Functions
+are in likelihoods.py.
 """
 
 from __future__ import annotations
@@ -243,79 +244,5 @@ class GaussianKL(NativeFunction):
 
         gradients = call(
             OPS.gaussian_kl_backward.default, grad, *inputs, *ctx.options, MASKS[wanted]
-        )
-        return (*only_wanted(gradients, wanted), None)
-
-
-class BernoulliLogLikelihood(NativeFunction):
-    """Tensors logits, target; options event_dims, reduction."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, target: Tensor, options: tuple[int, int]) -> Any:
-        ctx.save_for_backward(logits, target)
-        ctx.options = options
-        return call(OPS.bernoulli_log_likelihood.default, logits, target, *options)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        inputs = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[:2]
-
-        if graph_wanted():
-            event_dims, reduction = ctx.options
-
-            def function(logits: Tensor, target: Tensor) -> Tensor:
-                return reference.bernoulli_log_likelihood(
-                    logits, target, event_dims=event_dims, reduction=REDUCTION_NAMES[reduction]
-                )
-
-            return (*differentiable(function, inputs, wanted, (grad,)), None)
-
-        gradients = call(
-            OPS.bernoulli_log_likelihood_backward.default,
-            grad,
-            *inputs,
-            *ctx.options,
-            MASKS[wanted],
-        )
-        return (*only_wanted(gradients, wanted), None)
-
-
-class GaussianLogLikelihood(NativeFunction):
-    """Tensors mean, target, logvar; options logvar_value, event_dims, reduction."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, mean: Tensor, target: Tensor, logvar: Maybe, options: tuple[float, int, int]
-    ) -> Any:
-        ctx.save_for_backward(mean, target, logvar)
-        ctx.options = options
-        return call(OPS.gaussian_log_likelihood.default, mean, target, logvar, *options)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        inputs = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[:3]
-
-        if graph_wanted():
-            logvar_value, event_dims, reduction = ctx.options
-
-            def function(mean: Tensor, target: Tensor, logvar: Maybe) -> Tensor:
-                return reference.gaussian_log_likelihood(
-                    mean,
-                    target,
-                    logvar_value if logvar is None else logvar,
-                    event_dims=event_dims,
-                    reduction=REDUCTION_NAMES[reduction],
-                )
-
-            return (*differentiable(function, inputs, wanted, (grad,)), None)
-
-        gradients = call(
-            OPS.gaussian_log_likelihood_backward.default,
-            grad,
-            *inputs,
-            *ctx.options,
-            MASKS[wanted],
         )
         return (*only_wanted(gradients, wanted), None)

@@ -76,18 +76,17 @@ def elbo_loss(
             f"{checks.shape_text(latent_events)}, expected the same"
         )
 
-    # A scalar result sums inside the kernels; the mean over samples is a batchmean's divisor.
-    inner = "event" if reduction == "event" else "sum"
+    # Scalars are reduced inside the kernels, with the divisor, so that the loss subtracts the
+    # log-likelihood as it is: its gradient is then the one that was written with it.
     if likelihood == "bernoulli":
-        ll = bernoulli_log_likelihood(recon, target, event_dims=data_dims, reduction=inner)
+        ll = bernoulli_log_likelihood(recon, target, event_dims=data_dims, reduction=reduction)
     elif likelihood == "gaussian":
         ll = gaussian_log_likelihood(
-            recon, target, obs_logvar, event_dims=data_dims, reduction=inner
+            recon, target, obs_logvar, event_dims=data_dims, reduction=reduction
         )
     else:
         raise ValueError(f"likelihood was {likelihood!r}, expected one of {list(LIKELIHOODS)}")
-    kl = gaussian_kl(mu, logvar, event_dims=latent_dims, reduction=inner)
-    if sampled:
-        ll = ll.mean(0) if inner == "event" else ll / recon.shape[0]
-    loss = beta * kl - ll
-    return loss / events.numel() if reduction == "batchmean" else loss
+    kl = gaussian_kl(mu, logvar, event_dims=latent_dims, reduction=reduction)
+    if sampled and reduction != "batchmean":  # whose events are those of all samples
+        ll = ll.mean(0) if reduction == "event" else ll / recon.shape[0]
+    return beta * kl - ll

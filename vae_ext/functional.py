@@ -22,7 +22,7 @@ from .native import available
 from .seeds import draw, draw_seed
 
 if available:
-    from . import autograd
+    from . import autograd, likelihoods
 
 OPS = torch.ops.vae_ext
 Maybe = Tensor | None
@@ -264,7 +264,7 @@ def bernoulli_log_likelihood(
             logits, target, event_dims=dims, reduction=reduction
         )
     ll: Tensor = autograd.run(
-        autograd.BernoulliLogLikelihood,
+        likelihoods.BernoulliLogLikelihood,
         OPS.bernoulli_log_likelihood.default,
         (logits, target),
         (dims, code),
@@ -316,7 +316,7 @@ def gaussian_log_likelihood(
             mean, target, logvar, event_dims=dims, reduction=reduction
         )
     ll: Tensor = autograd.run(
-        autograd.GaussianLogLikelihood,
+        likelihoods.GaussianLogLikelihood,
         OPS.gaussian_log_likelihood.default,
         (mean, target, variance),
         (value, dims, code),
@@ -355,7 +355,8 @@ def standard_normal(
 
 
 def philox_words(n: int, seed: int, stream: int = 0) -> Tensor:
-    """The first n 32-bit words of a stream, int64 [n]: the raw numbers behind the noise, for tests.
+    """The first n 32-bit words of a stream, int64 [n] on the CPU: the raw numbers behind
+    the noise, for tests.
 
     Raises:
         TypeError, ValueError: arguments that are not integers, or do not fit 64 bits.
@@ -365,8 +366,9 @@ def philox_words(n: int, seed: int, stream: int = 0) -> Tensor:
     if n < 0:
         raise ValueError(f"n was {n}, expected at least 0")
     seed, stream = checks.word64("seed", seed), checks.word64("stream", stream)
+    cpu = torch.device("cpu")
     if not available:
-        return philox.words(n, seed, stream, torch.device("cpu"))
-    out = torch.empty(n, dtype=torch.int64)
+        return philox.words(n, seed, stream, cpu)
+    out = torch.empty(n, dtype=torch.int64, device=cpu)
     OPS.philox_words.default(out, seed, stream)
     return out

@@ -1,8 +1,16 @@
-"""Loads the native library; without it the reference serves, with one warning that says why."""
+"""Loads the native libraries; without them the reference serves, with one warning that says why.
+
+`_C` holds the ops and the CPU kernels. `_cuda` holds the CUDA kernels and is loaded only where
+torch has CUDA, whose symbols it needs.
+"""
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import warnings
+
+import torch
 
 try:
     import vae_ext._C as _C  # registers torch.ops.vae_ext.*
@@ -22,6 +30,40 @@ else:
     cause = ""
     # 63 random bits from torch's default CPU generator, the same that `seeds.draw` takes.
     draw_cpu_seed = _C.draw_cpu_seed
+
+
+def load_cuda() -> str:
+    """Registers the CUDA kernels; returns why not, if not."""
+    if not available:
+        return "the native library is missing"
+    if torch.version.cuda is None:
+        return "this torch is built without CUDA"
+    library = importlib.util.find_spec("vae_ext._cuda")
+    if library is None or library.origin is None:
+        return "it was built without nvcc, the CUDA compiler"
+    try:
+        torch.ops.load_library(library.origin)
+    except OSError as error:
+        return str(error)
+    return ""
+
+
+# Empty where the CUDA kernels serve CUDA tensors.
+cuda_cause = load_cuda()
+cuda_available = not cuda_cause
+
+
+@functools.cache
+def warn_of_missing_cuda() -> None:
+    """Once, when a CUDA tensor comes: slow in silence would be worse."""
+    warnings.warn(
+        f"vae_ext has no CUDA kernels here: {cuda_cause}. CUDA tensors go through plain PyTorch, "
+        "which is slower. To mend it, install a CUDA toolkit of torch's version and run: "
+        "VAE_EXT_CUDA=1 pip install --no-build-isolation --force-reinstall --no-deps vae_ext "
+        "(in a source checkout: VAE_EXT_CUDA=1 pip install --no-build-isolation -e .).",
+        RuntimeWarning,
+        stacklevel=4,
+    )
 
 
 def simd_levels() -> list[str]:

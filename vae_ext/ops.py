@@ -223,6 +223,39 @@ def _(
     return gradients(tensors, common_shape(*tensors), wanted)
 
 
+@torch.library.register_fake("vae_ext::bernoulli_log_likelihood_with_gradients")
+def _(
+    logits: Tensor, target: Tensor, event_dims: int, reduction: int, wanted: int
+) -> tuple[Tensor, ...]:
+    tensors = (logits, target)
+    shape = common_shape(*tensors)
+    dtype = reference.result_dtype(*tensors)
+    value = reduced(shape, dtype, logits, event_dims, reduction)
+    return value, *gradients(tensors, shape, wanted)
+
+
+@torch.library.register_fake("vae_ext::gaussian_log_likelihood_with_gradients")
+def _(
+    mean: Tensor,
+    target: Tensor,
+    logvar: Maybe,
+    logvar_value: float,
+    event_dims: int,
+    reduction: int,
+    wanted: int,
+) -> tuple[Tensor, ...]:
+    tensors = (mean, target, logvar)
+    shape = common_shape(*tensors)
+    dtype = reference.result_dtype(*tensors)
+    value = reduced(shape, dtype, mean, event_dims, reduction)
+    return value, *gradients(tensors, shape, wanted)
+
+
+@torch.library.register_fake("vae_ext::scale_gradient_")
+def _(gradient: Tensor, incoming: Tensor) -> None:
+    return None
+
+
 @torch.library.register_fake("vae_ext::philox_words")
 def _(out: Tensor, seed: int, stream: int) -> None:
     return None
@@ -238,7 +271,8 @@ DIFFERENTIABLE = (
     "gaussian_log_likelihood",
 )
 NAMES = [n for name in DIFFERENTIABLE for n in (name, f"{name}_backward")]
-NAMES.append("reparameterize_dnoise")
+NAMES += ["reparameterize_dnoise", "scale_gradient_"]
+NAMES += [f"{d}_log_likelihood_with_gradients" for d in ("bernoulli", "gaussian")]
 
 _library = torch.library.Library("vae_ext", "IMPL")
 
@@ -249,7 +283,9 @@ def _refuse_gradient(name: str) -> None:
 
     def kernel(keyset: torch._C.DispatchKeySet, *args: Any) -> Any:
         if torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in args):
-            public = name.removesuffix("_backward").removesuffix("_dnoise")
+            public = name.replace("scale_gradient_", "bernoulli_log_likelihood")
+            for suffix in ("_backward", "_dnoise", "_with_gradients"):
+                public = public.removesuffix(suffix)
             raise RuntimeError(
                 f"torch.ops.vae_ext.{name} has no gradient of its own: call vae_ext.{public}, "
                 "which does, or detach its inputs"

@@ -41,10 +41,9 @@ Tensor bernoulli_log_likelihood(const Tensor& logits, const Tensor& target, int6
 using Gradients = std::tuple<Tensor, Tensor>;
 
 template <class T>
-Gradients backward(const EventPlan& plan, const Tensor& grad, const Tensor& logits,
+Gradients backward(const EventPlan& plan, const Input<T>& g, const Tensor& logits,
                    const Tensor& target, Wanted wanted) {
   const auto& k = kernels<T>();
-  const Input<T> g = Input<T>::gradient(grad, plan);
   const Input<T> x(logits, plan.shape), t(target, plan.shape);
   return input_gradients<T, 3>(
       plan, {&g, &x, &t},
@@ -61,8 +60,48 @@ Gradients bernoulli_log_likelihood_backward(const Tensor& grad, const Tensor& lo
                                             const Tensor& target, int64_t event_dims,
                                             int64_t reduction, int64_t wanted) {
   const Problem p(logits, target, event_dims, reduction);
-  const auto run = p.dtype == ScalarType::Double ? backward<double> : backward<float>;
-  return run(p.plan, grad, logits, target, Wanted(wanted));
+  const auto run = [&]<class T>(T) {
+    return backward<T>(p.plan, Input<T>::gradient(grad, p.plan), logits, target, Wanted(wanted));
+  };
+  return p.dtype == ScalarType::Double ? run(double{}) : run(float{});
+}
+
+// ---- Value and gradients in one pass -----------------------------------------------------------
+
+template <class T>
+Gradients forward_backward(const EventPlan& plan, const Tensor& out, const Tensor& logits,
+                           const Tensor& target, Wanted wanted) {
+  const T incoming = static_cast<T>(kExpectedGradient * plan.scale());
+  if (!wanted[0] || wanted[1] || shape_of(logits) != plan.shape) {
+    forward<T>(plan, out, logits, target);
+    return backward<T>(plan, Input<T>(incoming), logits, target, wanted);
+  }
+  const auto& k = kernels<T>();
+  const Input<T> x(logits, plan.shape), t(target, plan.shape);
+  Tensor dlogits = empty_like(logits, logits.scalar_type());
+  const Output<T> gradient(dlogits);
+  sum_everything<T, 1>(plan, {&out}, [&](int64_t start, int n, T(&terms)[1][kTile]) {
+    Tiles<T, 2> in;
+    in.load({&x, &t}, start, n);
+    alignas(64) T buffer[kTile];
+    T* values = gradient.begin(start, n, buffer);
+    k.bernoulli_both(n, terms[0], values, in[0], in[1], incoming);
+    gradient.finish(start, n, values, buffer);
+  });
+  return {dlogits, empty({0}, target.scalar_type(), target)};
+}
+
+std::tuple<Tensor, Tensor, Tensor> bernoulli_log_likelihood_with_gradients(const Tensor& logits,
+                                                                           const Tensor& target,
+                                                                           int64_t event_dims,
+                                                                           int64_t reduction,
+                                                                           int64_t wanted) {
+  const Problem p(logits, target, event_dims, reduction);
+  const Tensor out = p.plan.allocate(p.dtype, logits);
+  const bool wide = p.dtype == ScalarType::Double;
+  const auto run = wide ? forward_backward<double> : forward_backward<float>;
+  const auto [dlogits, dtarget] = run(p.plan, out, logits, target, Wanted(wanted));
+  return {out, dlogits, dtarget};
 }
 
 }  // namespace
@@ -72,4 +111,6 @@ STABLE_TORCH_LIBRARY_IMPL(vae_ext, CPU, m) {
   m.impl("bernoulli_log_likelihood", TORCH_BOX(&vae_ext::bernoulli_log_likelihood));
   m.impl("bernoulli_log_likelihood_backward",
          TORCH_BOX(&vae_ext::bernoulli_log_likelihood_backward));
+  m.impl("bernoulli_log_likelihood_with_gradients",
+         TORCH_BOX(&vae_ext::bernoulli_log_likelihood_with_gradients));
 }

@@ -4,13 +4,12 @@
 
 #include <stdint.h>
 
+#include "../storage.h"
+
 namespace vae_ext {
 
 // Elements of a tile: the buffers of one op stay in the first-level cache.
 constexpr int kTile = 256;
-
-// Storage types that a tensor may have. Bool and uint8 are Bernoulli targets only.
-enum class Storage { kFloat, kDouble, kHalf, kBFloat16, kByte };
 
 // T is the arithmetic type: float for everything but double tensors.
 template <class T>
@@ -56,12 +55,16 @@ struct Kernels {
   void (*bernoulli)(int n, T* out, const T* logits, const T* target);
   void (*bernoulli_dlogit)(int n, T* out, const T* g, const T* logits, const T* target);
   void (*bernoulli_dtarget)(int n, T* out, const T* g, const T* logits);
+  // Value and gradient for one incoming gradient.
+  void (*bernoulli_both)(int n, T* out, T* dlogit, const T* logits, const T* target, T g);
 
   void (*gaussian)(int n, T* out, const T* mean, const T* target, const T* logvar);
   void (*gaussian_dmean)(int n, T* out, const T* g, const T* mean, const T* target,
                          const T* logvar);
   void (*gaussian_dlogvar)(int n, T* out, const T* g, const T* mean, const T* target,
                            const T* logvar);
+  void (*gaussian_both)(int n, T* out, T* dmean, T* dlogvar, const T* mean, const T* target,
+                        const T* logvar, T g);
 };
 
 struct KernelSet {

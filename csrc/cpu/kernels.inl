@@ -184,6 +184,40 @@ VAE_EXT_TILE_LOOP_EXP(gaussian, 2)
 VAE_EXT_TILE_LOOP_EXP(gaussian_dmean, 3)
 VAE_EXT_TILE_LOOP_EXP(gaussian_dlogvar, 3)
 
+// Value and gradients in one loop, which share their exponentials.
+template <Exponent kRange, class T>
+void bernoulli_both_loop(int n, T* __restrict out, T* __restrict dlogit, const T* logits,
+                         const T* target, T g) {
+  for (int i = 0; i < n; ++i) {
+    const T x = logits[i], t = target[i];
+    out[i] = bernoulli<kRange>(x, t);
+    dlogit[i] = bernoulli_dlogit<kRange>(g, x, t);
+  }
+}
+template <class T>
+void bernoulli_both_tile(int n, T* out, T* dlogit, const T* logits, const T* target, T g) {
+  small(n, logits) ? bernoulli_both_loop<Exponent::kSmall>(n, out, dlogit, logits, target, g)
+                   : bernoulli_both_loop<Exponent::kAny>(n, out, dlogit, logits, target, g);
+}
+
+template <Exponent kRange, class T>
+void gaussian_both_loop(int n, T* __restrict out, T* __restrict dmean, T* __restrict dlogvar,
+                        const T* mean, const T* target, const T* logvar, T g) {
+  for (int i = 0; i < n; ++i) {
+    const T m = mean[i], x = target[i], lv = logvar[i];
+    out[i] = gaussian<kRange>(m, x, lv);
+    dmean[i] = gaussian_dmean<kRange>(g, m, x, lv);
+    dlogvar[i] = gaussian_dlogvar<kRange>(g, m, x, lv);
+  }
+}
+template <class T>
+void gaussian_both_tile(int n, T* out, T* dmean, T* dlogvar, const T* mean, const T* target,
+                        const T* logvar, T g) {
+  small(n, logvar)
+      ? gaussian_both_loop<Exponent::kSmall>(n, out, dmean, dlogvar, mean, target, logvar, g)
+      : gaussian_both_loop<Exponent::kAny>(n, out, dmean, dlogvar, mean, target, logvar, g);
+}
+
 #undef VAE_EXT_TILE_LOOP
 #undef VAE_EXT_TILE_LOOP_EXP
 #undef VAE_EXT_TILE_LOOP_EXP_AS
@@ -213,9 +247,11 @@ constexpr Kernels<T> make_kernels() {
   k.bernoulli = bernoulli_tile;
   k.bernoulli_dlogit = bernoulli_dlogit_tile;
   k.bernoulli_dtarget = bernoulli_dtarget_tile;
+  k.bernoulli_both = bernoulli_both_tile;
   k.gaussian = gaussian_tile;
   k.gaussian_dmean = gaussian_dmean_tile;
   k.gaussian_dlogvar = gaussian_dlogvar_tile;
+  k.gaussian_both = gaussian_both_tile;
   return k;
 }
 

@@ -122,6 +122,53 @@ void reduce_terms(const EventPlan& plan, const Tensor& out,
   });
 }
 
+// Sums over all elements of the terms that body(start, n, terms) computes, kSums of each element:
+// the first times the plan's factor, the others as they are. A sum without a tensor is left out.
+template <class T, size_t kSums, class Body>
+void sum_everything(const EventPlan& plan, const std::array<const Tensor*, kSums>& outs,
+                    Body body) {
+  const int64_t units = (plan.numel + kUnit - 1) / kUnit;
+  std::vector<std::array<double, kSums>> sums(static_cast<size_t>(units));
+  if (units > 0) {
+    torch::stable::parallel_for(0, units, kGrain / kUnit, [&](int64_t first, int64_t last) {
+      const auto& k = kernels<T>();
+      alignas(64) T terms[kSums][kTile];
+      for (int64_t unit = first; unit < last; ++unit) {
+        auto& sum = sums[static_cast<size_t>(unit)];
+        for_each_tile(unit * kUnit, std::min((unit + 1) * kUnit, plan.numel),
+                      [&](int64_t start, int n) {
+                        body(start, n, terms);
+                        for (size_t i = 0; i < kSums; ++i) {
+                          if (outs[i]) sum[i] += k.sum(n, terms[i]);
+                        }
+                      });
+      }
+    });
+  }
+  for (size_t i = 0; i < kSums; ++i) {
+    if (!outs[i]) continue;
+    double total = 0;
+    for (const auto& sum : sums) total += sum[i];
+    total *= i == 0 ? plan.scale() : 1.0;
+    kernels<double>().store(1, storage_of(outs[i]->scalar_type()), &total,
+                            outs[i]->mutable_data_ptr(), 1);
+  }
+}
+
+// Gradients that were written for kExpectedGradient, multiplied by what came instead.
+template <class T>
+void scale_in_place(const Tensor& gradient, double factor) {
+  const Output<T> out(gradient);
+  const Input<T> in(gradient, shape_of(gradient));
+  parallel_tiles(gradient.numel(), [&](int64_t start, int n) {
+    alignas(64) T buffer[kTile];
+    const T* from = in.tile(start, n, buffer);
+    T* to = out.begin(start, n, buffer);
+    for (int i = 0; i < n; ++i) to[i] = from[i] * static_cast<T>(factor);
+    out.finish(start, n, to, buffer);
+  });
+}
+
 // What one input's gradient is: compute(start, n, tiles, out), elementwise.
 template <class Compute>
 struct Gradient {

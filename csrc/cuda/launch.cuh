@@ -1,0 +1,62 @@
+// The only place that knows devices, streams, grids and launch errors.
+#pragma once
+
+#if defined(VAE_EXT_CUDA_ON_HOST)
+#include "on_host.h"
+#define VAE_EXT_DEVICE inline
+#define VAE_EXT_DISPATCH_KEY CPU
+#else
+#include <cuda_runtime.h>
+#define VAE_EXT_DEVICE __device__ __forceinline__
+#define VAE_EXT_DISPATCH_KEY CUDA
+#endif
+
+#include <torch/csrc/stable/accelerator.h>
+
+#include "../tensors.h"
+
+namespace vae_ext {
+
+constexpr int kThreads = 256;          // of every block
+constexpr int64_t kManyBlocks = 2048;  // more than any chip runs at once
+
+// Kernels that go to the current stream of a tensor's device, which is the current device for as
+// long as this lives.
+class Launcher {
+ public:
+#if defined(VAE_EXT_CUDA_ON_HOST)
+  explicit Launcher(const Tensor&) {}
+#else
+  explicit Launcher(const Tensor& on) : guard_(device_index(on)) {
+    void* stream = nullptr;
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device_index(on), &stream));
+    stream_ = static_cast<cudaStream_t>(stream);
+  }
+#endif
+
+  // Nothing is launched for an empty grid, which CUDA would refuse.
+  template <class... Parameters, class... Arguments>
+  void operator()(void (*kernel)(Parameters...), int64_t blocks,
+                  const Arguments&... arguments) const {
+    if (blocks == 0) return;
+    STD_TORCH_CHECK(blocks <= INT32_MAX, "vae_ext: a tensor too large for one grid");
+#if defined(VAE_EXT_CUDA_ON_HOST)
+    SimulatedBlock::run(static_cast<unsigned>(blocks), kThreads, [&] { kernel(arguments...); });
+#else
+    kernel<<<static_cast<unsigned>(blocks), kThreads, 0, stream_>>>(arguments...);
+    const cudaError_t error = cudaGetLastError();
+    STD_TORCH_CHECK(error == cudaSuccess,
+                    "vae_ext: a kernel did not start: ", cudaGetErrorString(error));
+#endif
+  }
+
+ private:
+#if !defined(VAE_EXT_CUDA_ON_HOST)
+  torch::stable::accelerator::DeviceGuard guard_;
+  cudaStream_t stream_;
+#endif
+};
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace vae_ext

@@ -1,0 +1,71 @@
+// The noise of a sampling op: a tensor, or the stream of a seed.
+#pragma once
+
+#include "../philox.h"
+#include "operand.cuh"
+
+namespace vae_ext {
+
+struct NoiseSource {
+  Operand given;
+  bool is_given = false;
+  const int64_t* seed_tensor = nullptr;  // on the device, where only the kernel reads it
+  uint64_t seed = 0;
+  uint64_t stream = 0;
+
+  VAE_EXT_DEVICE uint64_t key() const {
+    return seed_tensor ? static_cast<uint64_t>(*seed_tensor) : seed;
+  }
+
+  // Elements of the stream from `first` on, a multiple of 4.
+  template <class V>
+  VAE_EXT_DEVICE void draw(int64_t first, typename V::T (&eps)[V::kWidth]) const {
+    const uint64_t k = key();
+#pragma unroll
+    for (int j = 0; j < V::kWidth; j += 4) {
+      const PhiloxBlock b = philox_block(k, stream, static_cast<uint64_t>(first + j) / 4);
+      box_muller(b.word[0], b.word[1], &eps[j], &eps[j + 1]);
+      box_muller(b.word[2], b.word[3], &eps[j + 2], &eps[j + 3]);
+    }
+  }
+
+  // The same from any element on.
+  template <class V>
+  VAE_EXT_DEVICE void draw_unaligned(int64_t first, typename V::T (&eps)[V::kWidth]) const {
+    const uint64_t k = key();
+    const int skip = static_cast<int>(first % 4);
+#pragma unroll 1
+    for (int at = 0; at < skip + V::kWidth; at += 4) {
+      const PhiloxBlock b = philox_block(k, stream, static_cast<uint64_t>(first - skip + at) / 4);
+      typename V::T drawn[4];
+      box_muller(b.word[0], b.word[1], &drawn[0], &drawn[1]);
+      box_muller(b.word[2], b.word[3], &drawn[2], &drawn[3]);
+#pragma unroll
+      for (int j = 0; j < V::kWidth; ++j) {  // by selection: registers have no addresses
+#pragma unroll
+        for (int d = 0; d < 4; ++d) {
+          if (at + d - skip == j) eps[j] = drawn[d];
+        }
+      }
+    }
+  }
+};
+
+// The arguments by which an op names its noise. `noise` goes first, then the 0-dimensional int64
+// tensor `seed`, then `seed_value`. With `shape` the shape that a given noise is read in.
+inline NoiseSource noise_source(const std::optional<Tensor>& noise,
+                                const std::optional<Tensor>& seed, int64_t seed_value,
+                                int64_t stream) {
+  NoiseSource source;
+  source.is_given = noise.has_value();
+  source.stream = static_cast<uint64_t>(stream);
+  source.seed = static_cast<uint64_t>(seed_value);
+  if (seed && !noise) {
+    STD_TORCH_CHECK(seed->scalar_type() == ScalarType::Long && seed->numel() == 1,
+                    "vae_ext: seed must be a 0-dimensional int64 tensor");
+    source.seed_tensor = static_cast<const int64_t*>(seed->const_data_ptr());
+  }
+  return source;
+}
+
+}  // namespace vae_ext

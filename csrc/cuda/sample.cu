@@ -1,0 +1,325 @@
+// Reparameterized sampling, alone and with the KL divergence to N(0, I) in the same pass. The
+// noise is drawn again in the backward pass: it is never in memory. Words moved per element:
+// forward 2 read and 1 written, with or without the KL; backward 2 read (3 with the KL) and 1
+// written (2 with the KL).
+#include <torch/csrc/stable/library.h>
+
+#include "../formulas.h"
+#include "gaussian_kl.cuh"
+#include "gradients.cuh"
+#include "noise.cuh"
+
+namespace vae_ext {
+namespace {
+
+using MaybeTensor = std::optional<Tensor>;
+
+// z [n_samples, *shape], or [*shape] for n_samples = 0 (no sample dimension).
+Shape sample_shape(const Shape& shape, int64_t n_samples) {
+  Shape out = shape;
+  if (n_samples > 0) out.insert(out.begin(), n_samples);
+  return out;
+}
+
+ScalarType sample_type(const Tensor& mu, const Tensor& logvar) {
+  return promote(mu.scalar_type(), logvar.scalar_type());
+}
+
+// ---- Forward -----------------------------------------------------------------------------------
+
+// z, and the KL's terms where they are summed.
+template <int kSums_>
+struct Sampling {
+  static constexpr int kSums = kSums_;
+  Operand mu, logvar, z;
+  NoiseSource noise;
+
+  template <class F>
+  void each_operand(F f) const {
+    f(mu), f(logvar), f(z);
+    if (noise.is_given) f(noise.given);
+  }
+
+  template <class V, class Terms>
+  VAE_EXT_DEVICE void run(const Span& span, Terms& terms) const {
+    using T = typename V::T;
+    const Bits mu_bits = fetch<V>(mu, span), logvar_bits = fetch<V>(logvar, span);
+    T m[V::kWidth], lv[V::kWidth], eps[V::kWidth], out[V::kWidth];
+    if (noise.is_given) {
+      values<V>(noise.given, fetch<V>(noise.given, span), span, eps);
+    } else {
+      noise.draw<V>(span.start, eps);
+    }
+    values<V>(mu, mu_bits, span, m);
+    values<V>(logvar, logvar_bits, span, lv);
+#pragma unroll
+    for (int j = 0; j < V::kWidth; ++j) {
+      out[j] = reparameterize(m[j], lv[j], eps[j]);
+      if constexpr (kSums > 0) terms[0][j] = kl_standard(m[j], lv[j]);
+    }
+    store<V>(z, span, out);
+  }
+};
+
+template <int kSums>
+Sampling<kSums> sampling(const Tensor& z, const Tensor& mu, const Tensor& logvar,
+                         const MaybeTensor& noise, NoiseSource source, int width) {
+  const Shape shape = shape_of(z);
+  Sampling<kSums> body;
+  body.mu = Operand(mu, shape, width);
+  body.logvar = Operand(logvar, shape, width);
+  body.z = Operand(z, shape, width);
+  body.noise = source;
+  if (noise) body.noise.given = Operand(*noise, shape, width);
+  return body;
+}
+
+Tensor reparameterize_op(const Tensor& mu, const Tensor& logvar, const MaybeTensor& noise,
+                         const MaybeTensor& seed, int64_t seed_value, int64_t stream,
+                         int64_t n_samples) {
+  const ScalarType dtype = sample_type(mu, logvar);
+  Tensor z = empty_result(sample_shape(shape_of(mu), n_samples), dtype, mu);
+  const NoiseSource source = noise_source(noise, seed, seed_value, stream);
+  const Launcher launcher(mu);
+  each(launcher, z.numel(), mu.scalar_type(), dtype == ScalarType::Double,
+       [&](int width) { return sampling<0>(z, mu, logvar, noise, source, width); });
+  return z;
+}
+
+std::tuple<Tensor, Tensor> reparameterize_with_kl(const Tensor& mu, const Tensor& logvar,
+                                                  const MaybeTensor& noise, const MaybeTensor& seed,
+                                                  int64_t seed_value, int64_t stream,
+                                                  int64_t n_samples, int64_t event_dims,
+                                                  int64_t reduction) {
+  const EventPlan plan(shape_of(mu), event_dims, reduction);
+  const ScalarType dtype = sample_type(mu, logvar);
+  const Launcher launcher(mu);
+  const bool summed = plan.scalar() || (plan.reduction == Reduction::kEvent && plan.event_size > 1);
+  if (n_samples > 0 || !summed) {  // two passes: their elements differ, or both are stored
+    return {reparameterize_op(mu, logvar, noise, seed, seed_value, stream, n_samples),
+            kl_to_standard(launcher, plan, dtype, mu, logvar)};
+  }
+  Tensor z = empty_result(plan.shape, dtype, mu);
+  Tensor kl = plan.allocate(dtype, mu);
+  const NoiseSource source = noise_source(noise, seed, seed_value, stream);
+  const bool all = plan.scalar();
+  sums<true, 1>(launcher, all ? 1 : plan.n_events, all ? plan.numel : plan.event_size,
+                mu.scalar_type(), dtype == ScalarType::Double, {kl}, {plan.scale()},
+                [&](int width) { return sampling<1>(z, mu, logvar, noise, source, width); });
+  return {z, kl};
+}
+
+// ---- Backward ----------------------------------------------------------------------------------
+
+// The gradients of mu and logvar: sums over the samples, plus the KL's part.
+struct SamplingBackward {
+  static constexpr int kSums = 0;
+  Operand grad_z, grad_kl, mu, logvar;  // all in the shape of mu; grad_z of the first sample
+  Operand out[2];                       // of mu and of logvar
+  NoiseSource noise;
+  bool has_z = false, has_kl = false;
+  bool wanted[2] = {};
+  int64_t samples = 1;
+  int64_t numel = 0;         // of a sample, in the stream
+  int64_t grad_z_shift = 0;  // from sample to sample, in elements
+  int64_t noise_shift = 0;
+
+  void set(int i, const Operand& to) {
+    out[i] = to;
+    wanted[i] = true;
+  }
+
+  template <class F>
+  void each_operand(F f) const {
+    for (const Operand* o : {&grad_z, &grad_kl, &mu, &logvar}) f(*o);
+    if (noise.is_given) f(noise.given);
+    for (int i = 0; i < 2; ++i) {
+      if (wanted[i]) f(out[i]);
+    }
+  }
+
+  template <class V>
+  VAE_EXT_DEVICE void eps(const Span& span, int64_t sample,
+                          typename V::T (&values_)[V::kWidth]) const {
+    if (noise.is_given) {
+      const int64_t shift = sample * noise_shift;
+      values<V>(noise.given, fetch<V>(noise.given, span, shift), span, values_, shift);
+    } else if (numel % 4 == 0 || sample == 0) {
+      noise.draw<V>(sample * numel + span.start, values_);
+    } else {
+      noise.draw_unaligned<V>(sample * numel + span.start, values_);
+    }
+  }
+
+  template <class V, class Terms>
+  VAE_EXT_DEVICE void run(const Span& span, Terms&) const {
+    using T = typename V::T;
+    const Bits z_bits = fetch<V>(grad_z, span), kl_bits = fetch<V>(grad_kl, span);
+    const Bits mu_bits = fetch<V>(mu, span), logvar_bits = fetch<V>(logvar, span);
+    T e[V::kWidth] = {};
+    if (has_z && wanted[1]) eps<V>(span, 0, e);
+    T gz[V::kWidth], gk[V::kWidth], m[V::kWidth], lv[V::kWidth];
+    values<V>(grad_z, z_bits, span, gz);
+    values<V>(grad_kl, kl_bits, span, gk);
+    values<V>(mu, mu_bits, span, m);
+    values<V>(logvar, logvar_bits, span, lv);
+    T dmu[V::kWidth], dlogvar[V::kWidth];
+#pragma unroll
+    for (int j = 0; j < V::kWidth; ++j) {
+      if (!has_kl) {
+        dmu[j] = gz[j];
+        dlogvar[j] = reparameterize_dlogvar(gz[j], lv[j], e[j]);
+      } else if (!has_z) {
+        dmu[j] = kl_standard_dmu(gk[j], m[j]);
+        dlogvar[j] = kl_standard_dlogvar(gk[j], lv[j]);
+      } else {
+        dmu[j] = reparameterize_with_kl_dmu(gz[j], gk[j], m[j]);
+        dlogvar[j] = reparameterize_with_kl_dlogvar(gz[j], gk[j], lv[j], e[j]);
+      }
+    }
+#pragma unroll 1
+    for (int64_t s = 1; has_z && s < samples; ++s) {
+      const int64_t shift = s * grad_z_shift;
+      values<V>(grad_z, fetch<V>(grad_z, span, shift), span, gz, shift);
+      if (wanted[1]) eps<V>(span, s, e);
+#pragma unroll
+      for (int j = 0; j < V::kWidth; ++j) {
+        dmu[j] += gz[j];
+        dlogvar[j] += reparameterize_dlogvar(gz[j], lv[j], e[j]);
+      }
+    }
+    if (wanted[0]) store<V>(out[0], span, dmu);
+    if (wanted[1]) store<V>(out[1], span, dlogvar);
+  }
+};
+
+using Gradients = std::tuple<Tensor, Tensor>;
+
+// An operand for the first of the samples in `t` [n_samples, *shape], and how far the next one is.
+// Groups of later samples are aligned only if that distance is.
+Operand first_sample(const Tensor& t, const Shape& shape, int64_t n_samples, int width,
+                     int64_t* shift) {
+  Shape sizes = shape_of(t), strides = strides_of(t);
+  if (n_samples > 0) {
+    *shift = strides[0];
+    sizes.erase(sizes.begin());
+    strides.erase(strides.begin());
+  }
+  Operand first(t, shape, sizes, strides, width);
+  if (n_samples > 1 && *shift % width != 0 && first.vectors()) {
+    first.size[0] = Divider(static_cast<int64_t>(first.inner.size));
+    first.size[1] = Divider();
+    first.stride[0] = 1;
+    first.stride[1] = first.outer_stride;
+    first.ndim = first.access == Access::kRows ? 2 : 1;
+    first.access = Access::kStrided;
+  }
+  return first;
+}
+
+// At least one of grad_z and grad_kl is given. `mu` is the tensor that the gradient of mu is shaped
+// like; without a KL its values are not read.
+Gradients backward(const MaybeTensor& grad_z, const MaybeTensor& grad_kl, const EventPlan& plan,
+                   const Tensor& mu, const Tensor& logvar, const MaybeTensor& noise,
+                   const NoiseSource& source, int64_t n_samples, Wanted wanted) {
+  const Launcher launcher(mu);
+  const bool wide = sample_type(mu, logvar) == ScalarType::Double;
+  const auto out = gradients<SamplingBackward, 2>(
+      launcher, plan, wide, mu, {WantedGradient(mu, wanted[0]), WantedGradient(logvar, wanted[1])},
+      [&](SamplingBackward& body, int width) {
+        body.samples = std::max<int64_t>(1, n_samples);
+        body.numel = plan.numel;
+        body.has_z = grad_z.has_value();
+        body.has_kl = grad_kl.has_value();
+        if (grad_z) {
+          body.grad_z = first_sample(*grad_z, plan.shape, n_samples, width, &body.grad_z_shift);
+        }
+        if (grad_kl) {
+          body.grad_kl = Operand::gradient(*grad_kl, plan, width);
+          body.mu = Operand(mu, plan.shape, width);
+        }
+        body.logvar = Operand(logvar, plan.shape, width);
+        body.noise = source;
+        if (noise) {
+          body.noise.given = first_sample(*noise, plan.shape, n_samples, width, &body.noise_shift);
+        }
+      });
+  return {out[0], out[1]};
+}
+
+Gradients reparameterize_backward(const Tensor& grad_z, const Tensor& logvar,
+                                  const MaybeTensor& noise, const MaybeTensor& seed,
+                                  int64_t seed_value, int64_t stream, int64_t n_samples,
+                                  int64_t wanted) {
+  // mu itself is not needed, nor kept: its gradient has the shape and dtype of one sample.
+  const Tensor mu = n_samples > 0 ? torch::stable::select(grad_z, 0, 0) : grad_z;
+  const EventPlan plan(shape_of(mu), 0, static_cast<int64_t>(Reduction::kNone));
+  return backward(grad_z, std::nullopt, plan, mu, logvar, noise,
+                  noise_source(noise, seed, seed_value, stream), n_samples, Wanted(wanted));
+}
+
+Gradients reparameterize_with_kl_backward(const MaybeTensor& grad_z, const MaybeTensor& grad_kl,
+                                          const Tensor& mu, const Tensor& logvar,
+                                          const MaybeTensor& noise, const MaybeTensor& seed,
+                                          int64_t seed_value, int64_t stream, int64_t n_samples,
+                                          int64_t event_dims, int64_t reduction, int64_t wanted) {
+  const EventPlan plan(shape_of(mu), event_dims, reduction);
+  return backward(grad_z, grad_kl, plan, mu, logvar, noise,
+                  noise_source(noise, seed, seed_value, stream), n_samples, Wanted(wanted));
+}
+
+struct NoiseDerivative {  // incoming, logvar
+  static constexpr int kInputs = 2, kOutputs = 1;
+  template <class T>
+  VAE_EXT_DEVICE static void apply(const T (&in)[2], T (&out)[1]) {
+    out[0] = reparameterize_dnoise(in[0], in[1]);
+  }
+};
+
+// The gradient of a noise tensor, in its shape: that of z.
+Tensor reparameterize_dnoise_op(const Tensor& grad_z, const Tensor& logvar, const Tensor& noise) {
+  const EventPlan plan(shape_of(noise), 0, static_cast<int64_t>(Reduction::kNone));
+  const Launcher launcher(grad_z);
+  const bool wide = sample_type(grad_z, logvar) == ScalarType::Double;
+  const auto out = gradients<Map<NoiseDerivative>, 1>(
+      launcher, plan, wide, noise, {WantedGradient(noise, true)}, [&](auto& body, int width) {
+        body.in[0] = Operand(grad_z, plan.shape, width);
+        body.in[1] = Operand(logvar, plan.shape, width);
+      });
+  return out[0];
+}
+
+// ---- The raw stream ----------------------------------------------------------------------------
+
+__global__ void __launch_bounds__(kThreads, 1)
+    words_kernel(int64_t* out, int64_t n, uint64_t seed, uint64_t stream) {
+  const int64_t block = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (4 * block >= n) return;
+  const PhiloxBlock b = philox_block(seed, stream, static_cast<uint64_t>(block));
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    if (4 * block + j < n) out[4 * block + j] = b.word[j];
+  }
+}
+
+// out [n] int64 holds the words of elements 0 ... n - 1.
+void philox_words(const Tensor& out, int64_t seed, int64_t stream) {
+  STD_TORCH_CHECK(out.scalar_type() == ScalarType::Long && out.is_contiguous(),
+                  "vae_ext: the words go to a contiguous int64 tensor");
+  const Launcher launcher(out);
+  launcher(words_kernel, ceil_div(ceil_div(out.numel(), 4), kThreads),
+           static_cast<int64_t*>(out.mutable_data_ptr()), out.numel(), static_cast<uint64_t>(seed),
+           static_cast<uint64_t>(stream));
+}
+
+}  // namespace
+}  // namespace vae_ext
+
+STABLE_TORCH_LIBRARY_IMPL(vae_ext, VAE_EXT_DISPATCH_KEY, m) {
+  m.impl("reparameterize", TORCH_BOX(&vae_ext::reparameterize_op));
+  m.impl("reparameterize_backward", TORCH_BOX(&vae_ext::reparameterize_backward));
+  m.impl("reparameterize_with_kl", TORCH_BOX(&vae_ext::reparameterize_with_kl));
+  m.impl("reparameterize_with_kl_backward", TORCH_BOX(&vae_ext::reparameterize_with_kl_backward));
+  m.impl("reparameterize_dnoise", TORCH_BOX(&vae_ext::reparameterize_dnoise_op));
+  m.impl("philox_words", TORCH_BOX(&vae_ext::philox_words));
+}

@@ -1,0 +1,41 @@
+"""The device that the tests run on: `pytest --device cuda` makes it the default of all tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def device() -> torch.device:
+    return torch.empty(0).device
+
+
+def generator() -> torch.Generator:
+    return torch.Generator(device())
+
+
+def get_rng_state() -> Tensor:
+    return torch.cuda.get_rng_state() if device().type == "cuda" else torch.get_rng_state()
+
+
+def set_rng_state(state: Tensor) -> None:
+    (torch.cuda if device().type == "cuda" else torch).set_rng_state(state)
+
+
+def allocated_by(function: Callable[[], object]) -> int:
+    """Bytes that a call allocates; on CUDA, those that are alive at once."""
+    if device().type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        result = function()  # alive until the peak is read
+        peak = torch.cuda.max_memory_allocated()
+        del result
+        return peak - before
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
+        function()
+    return sum(max(event.self_cpu_memory_usage, 0) for event in prof.key_averages())

@@ -1,0 +1,165 @@
+"""The CUDA kernels where there is no GPU: compiled, linked, registered, and run on the host."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+import vae_ext
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build/cuda"
+
+
+def load_tools() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("compile_cuda", ROOT / "tools/compile_cuda.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+tools = load_tools()
+
+
+@pytest.fixture(scope="module")
+def library() -> Path:
+    """Compiled for sm_80, sm_90 and PTX: `make test` has done it, then this takes a second."""
+    if tools.find_nvcc() is None:
+        pytest.skip("no nvcc: `make cuda` installs it")
+    done = subprocess.run(
+        [sys.executable, "tools/compile_cuda.py", "--out", str(BUILD)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return BUILD / "_cuda.so"
+
+
+def test_no_spills_and_no_stack(library: Path) -> None:
+    report = tools.report(sorted(BUILD.glob("*.o")))
+    assert report["kernels"] > 100
+    assert report["kernels that spill"] == 0
+    assert report["kernels with a stack frame"] == 0
+
+
+def test_needs_only_stable_symbols(library: Path) -> None:
+    """LibTorch's stable C interface, the CUDA runtime and the C and C++ libraries: nothing that
+    changes from one torch to the next."""
+    symbols = subprocess.run(
+        ["nm", "-D", "--undefined-only", str(library)], capture_output=True, text=True, check=True
+    ).stdout
+    names = [line.split()[-1] for line in symbols.splitlines()]
+    from_torch = {n for n in names if "@" not in n and not n.startswith(("_ITM_", "__gmon"))}
+    assert from_torch
+    assert all(re.match(r"(aoti_)?torch_", n) for n in from_torch), from_torch
+    # Every one but the stream is in this torch, GPU or not.
+    here = subprocess.run(
+        ["nm", "-D", "--defined-only", Path(torch.__file__).parent / "lib/libtorch_cpu.so"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    defined = {line.split()[-1].split("@")[0] for line in here.splitlines()}
+    if torch.version.cuda is None:
+        assert from_torch - defined == {"aoti_torch_get_current_cuda_stream"}
+
+
+REGISTERED = """
+import ctypes, sys
+import torch, vae_ext
+ctypes.CDLL(sys.argv[1], ctypes.RTLD_GLOBAL)
+torch.ops.load_library(sys.argv[2])
+names = [n for n in torch._C._dispatch_get_all_op_names() if n.startswith("vae_ext::")]
+has = torch._C._dispatch_has_kernel_for_dispatch_key
+missing = [n for n in names if not has(n, "CUDA") and not has(n, "CompositeExplicitAutograd")]
+assert not missing, missing
+print(len(names), "ops")
+"""
+
+
+@pytest.mark.skipif(torch.version.cuda is not None, reason="this torch has what is faked here")
+def test_every_op_has_a_cuda_kernel(library: Path, tmp_path: Path) -> None:
+    """The library that a GPU machine loads, loaded here with a stand-in for torch's stream."""
+    stub = tmp_path / "stream.so"
+    subprocess.run(
+        ["cc", "-shared", "-fPIC", "-xc", "-", "-o", str(stub)],
+        input="int aoti_torch_get_current_cuda_stream(int i, void** s) { return 1; }",
+        text=True,
+        check=True,
+    )
+    nvcc = tools.find_nvcc()
+    home = nvcc.resolve().parent.parent
+    paths = ":".join(str(home / name) for name in ("lib64", "lib"))
+    done = subprocess.run(
+        [sys.executable, "-c", REGISTERED, str(stub), str(library)],
+        cwd=ROOT,
+        env={"LD_LIBRARY_PATH": paths, "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ops" in done.stdout
+
+
+FILES = ["parity", "layouts", "gradients", "edges", "noise", "elbo", "memory", "ops"]
+
+
+def test_the_kernels_on_the_host() -> None:
+    """The tests of the CPU kernels pass on the .cu files, launch geometry, barriers and all."""
+    library = tools.compile_on_host(ROOT / "build/cuda-on-host")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--cuda-on-host", str(library)]
+        # The extreme words are the formulas' matter, which the host tests anyway.
+        + [f"tests/test_{name}.py" for name in FILES]
+        + ["--deselect", "tests/test_noise.py::test_extreme_words"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+    launches = re.search(r"(\d+) launches of CUDA kernels on the host", done.stdout)
+    assert launches is not None
+    assert int(launches[1]) > 5000
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("9.0", [("90", False)]),
+        ("8.0;9.0+PTX", [("80", False), ("90", True)]),
+        ("8.6 9.0a", [("86", False), ("90a", False)]),
+        ("10.0,12.0+PTX", [("100", False), ("120", True)]),
+    ],
+)
+def test_architectures(text: str, expected: list[tuple[str, bool]]) -> None:
+    assert tools.parse_archs(text) == expected
+
+
+def test_unknown_architecture() -> None:
+    with pytest.raises(tools.CompileError, match="the architecture was 'Hopper', expected one"):
+        tools.parse_archs("Hopper")
+
+
+def test_without_cuda_kernels_there_is_a_cause() -> None:
+    from vae_ext import native
+
+    if torch.version.cuda is None:
+        assert native.cuda_cause == "this torch is built without CUDA"
+    assert native.cuda_available == (native.cuda_cause == "")
+    with pytest.warns(RuntimeWarning, match="has no CUDA kernels here") as caught:
+        native.warn_of_missing_cuda.__wrapped__()
+    assert "VAE_EXT_CUDA=1 pip install" in str(caught[0].message)
+    assert vae_ext.__version__
