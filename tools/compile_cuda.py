@@ -95,7 +95,7 @@ def compile_sources(compiler: str, flags: list[str], out: Path) -> list[Path]:
     quoted = " ".join(f"'{flag}'" for flag in flags)
     objects = [out.resolve() / f"{source.stem}.o" for source in SOURCES]
     with open(out / "build.ninja", "w") as file:
-        writer = ninja_syntax.Writer(file)
+        writer = ninja_syntax.Writer(file)  # type: ignore[arg-type]
         writer.rule(
             "compile",
             f"'{compiler}' {quoted} -MMD -MF $out.d -c $in -o $out > $out.log 2>&1 "
@@ -108,7 +108,7 @@ def compile_sources(compiler: str, flags: list[str], out: Path) -> list[Path]:
         for source, target in sorted(
             zip(SOURCES, objects, strict=True), key=lambda pair: -pair[0].stat().st_size
         ):
-            writer.build(str(target), "compile", str(source))
+            writer.build([str(target)], "compile", [str(source)])
     jobs = os.environ.get("MAX_JOBS")
     command = [str(Path(BIN_DIR) / "ninja"), "-C", str(out), *(["-j", jobs] if jobs else [])]
     if subprocess.run(command, check=False).returncode:

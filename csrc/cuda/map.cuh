@@ -17,11 +17,13 @@ namespace vae_ext {
 
 // A Formula has kInputs, kOutputs and
 //   template <class T> static void apply(const T (&in)[kInputs], T (&out)[kOutputs]).
-// The first kSums outputs are terms of sums; the others are stored where they are wanted.
+// The first kSums outputs are terms of sums; the others are stored where they are wanted. kHeavy: a
+// body that needs more registers than Variant::kMinBlocks leaves.
 template <class Formula_, int kSums_ = 0>
 struct Map {
   using Formula = Formula_;
   static constexpr int kSums = kSums_;
+  static constexpr bool kHeavy = false;
   static constexpr int kInputs = Formula::kInputs;
   static constexpr int kOutputs = Formula::kOutputs;
 
@@ -81,6 +83,9 @@ VAE_EXT_DEVICE Span span_at(int64_t start, int64_t begin, int64_t end) {
           end - start < V::kWidth ? static_cast<int>(end - start) : V::kWidth};
 }
 
+template <class V, class Body>
+constexpr int kMinBlocks = Body::kHeavy ? 1 : V::kMinBlocks;
+
 // Where the groups of a thread start that reads a tensor from its beginning.
 template <class V>
 VAE_EXT_DEVICE int64_t first_of_thread() {
@@ -96,7 +101,7 @@ int64_t blocks_for(int64_t numel) {
 
 // A group per thread.
 template <class V, class Body>
-__global__ void __launch_bounds__(kThreads, 1)
+__global__ void __launch_bounds__(kThreads, kMinBlocks<V, Body>)
     each_kernel(VAE_EXT_PARAMETER Body body, int64_t numel) {
   const int64_t start = first_of_thread<V>();
   typename V::T terms[1][V::kWidth];

@@ -131,6 +131,9 @@ struct Variant {
   using T = T_;
   static constexpr int kWidth = kWidth_;
   static constexpr bool kUniform = kUniform_;
+  // Blocks that one multiprocessor must have room for: enough loads under way to hide memory's
+  // latency, where that takes no spilling.
+  static constexpr int kMinBlocks = kUniform && sizeof(T) == 4 ? 3 : 1;
 
   VAE_EXT_DEVICE static Storage storage(const Operand& o) {
     return kUniform ? kStorage_ : o.storage;

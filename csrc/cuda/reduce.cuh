@@ -79,7 +79,7 @@ VAE_EXT_DEVICE double block_sum(double x) {
 
 // A block per piece of an event: blocks [event * pieces + piece].
 template <class V, class Body>
-__global__ void __launch_bounds__(kThreads, 1)
+__global__ void __launch_bounds__(kThreads, kMinBlocks<V, Body>)
     sum_pieces_kernel(VAE_EXT_PARAMETER Body body, VAE_EXT_PARAMETER SumPlan plan,
                       VAE_EXT_PARAMETER SumOuts<Body::kSums> outs) {
   const int64_t event = blockIdx.x / plan.pieces;
@@ -121,7 +121,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 
 // A block for several small events.
 template <class V, class Body>
-__global__ void __launch_bounds__(kThreads, 1)
+__global__ void __launch_bounds__(kThreads, kMinBlocks<V, Body>)
     sum_events_kernel(VAE_EXT_PARAMETER Body body, VAE_EXT_PARAMETER SumPlan plan,
                       VAE_EXT_PARAMETER SumOuts<Body::kSums> outs) {
   static_assert(Body::kSums == 1);

@@ -31,6 +31,7 @@ ScalarType sample_type(const Tensor& mu, const Tensor& logvar) {
 template <int kSums_>
 struct Sampling {
   static constexpr int kSums = kSums_;
+  static constexpr bool kHeavy = false;
   Operand mu, logvar, z;
   NoiseSource noise;
 
@@ -111,9 +112,12 @@ std::tuple<Tensor, Tensor> reparameterize_with_kl(const Tensor& mu, const Tensor
 
 // ---- Backward ----------------------------------------------------------------------------------
 
-// The gradients of mu and logvar: sums over the samples, plus the KL's part.
+// The gradients of mu and logvar: sums over the samples, plus the KL's part. One sample has a
+// kernel of its own, which needs half the registers.
+template <bool kMany>
 struct SamplingBackward {
   static constexpr int kSums = 0;
+  static constexpr bool kHeavy = kMany;
   Operand grad_z, grad_kl, mu, logvar;  // all in the shape of mu; grad_z of the first sample
   Operand out[2];                       // of mu and of logvar
   NoiseSource noise;
@@ -144,7 +148,7 @@ struct SamplingBackward {
     if (noise.is_given) {
       const int64_t shift = sample * noise_shift;
       values<V>(noise.given, fetch<V>(noise.given, span, shift), span, values_, shift);
-    } else if (numel % 4 == 0 || sample == 0) {
+    } else if (!kMany || numel % 4 == 0) {
       noise.draw<V>(sample * numel + span.start, values_);
     } else {
       noise.draw_unaligned<V>(sample * numel + span.start, values_);
@@ -156,36 +160,35 @@ struct SamplingBackward {
     using T = typename V::T;
     const Bits z_bits = fetch<V>(grad_z, span), kl_bits = fetch<V>(grad_kl, span);
     const Bits mu_bits = fetch<V>(mu, span), logvar_bits = fetch<V>(logvar, span);
-    T e[V::kWidth] = {};
-    if (has_z && wanted[1]) eps<V>(span, 0, e);
-    T gz[V::kWidth], gk[V::kWidth], m[V::kWidth], lv[V::kWidth];
-    values<V>(grad_z, z_bits, span, gz);
-    values<V>(grad_kl, kl_bits, span, gk);
-    values<V>(mu, mu_bits, span, m);
+    T lv[V::kWidth], dmu[V::kWidth] = {}, dlogvar[V::kWidth] = {};
     values<V>(logvar, logvar_bits, span, lv);
-    T dmu[V::kWidth], dlogvar[V::kWidth];
-#pragma unroll
-    for (int j = 0; j < V::kWidth; ++j) {
-      if (!has_kl) {
-        dmu[j] = gz[j];
-        dlogvar[j] = reparameterize_dlogvar(gz[j], lv[j], e[j]);
-      } else if (!has_z) {
-        dmu[j] = kl_standard_dmu(gk[j], m[j]);
-        dlogvar[j] = kl_standard_dlogvar(gk[j], lv[j]);
-      } else {
-        dmu[j] = reparameterize_with_kl_dmu(gz[j], gk[j], m[j]);
-        dlogvar[j] = reparameterize_with_kl_dlogvar(gz[j], gk[j], lv[j], e[j]);
-      }
-    }
-#pragma unroll 1
-    for (int64_t s = 1; has_z && s < samples; ++s) {
-      const int64_t shift = s * grad_z_shift;
-      values<V>(grad_z, fetch<V>(grad_z, span, shift), span, gz, shift);
+    const auto add_sample = [&](const Bits& bits, int64_t s) {
+      T gz[V::kWidth], e[V::kWidth] = {};
       if (wanted[1]) eps<V>(span, s, e);
+      values<V>(grad_z, bits, span, gz, s * grad_z_shift);
 #pragma unroll
       for (int j = 0; j < V::kWidth; ++j) {
         dmu[j] += gz[j];
         dlogvar[j] += reparameterize_dlogvar(gz[j], lv[j], e[j]);
+      }
+    };
+    if (has_z) {
+      add_sample(z_bits, 0);
+      if constexpr (kMany) {
+#pragma unroll 1
+        for (int64_t s = 1; s < samples; ++s) {
+          add_sample(fetch<V>(grad_z, span, s * grad_z_shift), s);
+        }
+      }
+    }
+    if (has_kl) {
+      T gk[V::kWidth], m[V::kWidth];
+      values<V>(grad_kl, kl_bits, span, gk);
+      values<V>(mu, mu_bits, span, m);
+#pragma unroll
+      for (int j = 0; j < V::kWidth; ++j) {
+        dmu[j] += kl_standard_dmu(gk[j], m[j]);
+        dlogvar[j] += kl_standard_dlogvar(gk[j], lv[j]);
       }
     }
     if (wanted[0]) store<V>(out[0], span, dmu);
@@ -224,27 +227,32 @@ Gradients backward(const MaybeTensor& grad_z, const MaybeTensor& grad_kl, const 
                    const NoiseSource& source, int64_t n_samples, Wanted wanted) {
   const Launcher launcher(mu);
   const bool wide = sample_type(mu, logvar) == ScalarType::Double;
-  const auto out = gradients<SamplingBackward, 2>(
-      launcher, plan, wide, mu, {WantedGradient(mu, wanted[0]), WantedGradient(logvar, wanted[1])},
-      [&](SamplingBackward& body, int width) {
-        body.samples = std::max<int64_t>(1, n_samples);
-        body.numel = plan.numel;
-        body.has_z = grad_z.has_value();
-        body.has_kl = grad_kl.has_value();
-        if (grad_z) {
-          body.grad_z = first_sample(*grad_z, plan.shape, n_samples, width, &body.grad_z_shift);
-        }
-        if (grad_kl) {
-          body.grad_kl = Operand::gradient(*grad_kl, plan, width);
-          body.mu = Operand(mu, plan.shape, width);
-        }
-        body.logvar = Operand(logvar, plan.shape, width);
-        body.noise = source;
-        if (noise) {
-          body.noise.given = first_sample(*noise, plan.shape, n_samples, width, &body.noise_shift);
-        }
-      });
-  return {out[0], out[1]};
+  const auto run = [&]<bool kMany>() -> Gradients {
+    const auto out = gradients<SamplingBackward<kMany>, 2>(
+        launcher, plan, wide, mu,
+        {WantedGradient(mu, wanted[0]), WantedGradient(logvar, wanted[1])},
+        [&](SamplingBackward<kMany>& body, int width) {
+          body.samples = std::max<int64_t>(1, n_samples);
+          body.numel = plan.numel;
+          body.has_z = grad_z.has_value();
+          body.has_kl = grad_kl.has_value();
+          if (grad_z) {
+            body.grad_z = first_sample(*grad_z, plan.shape, n_samples, width, &body.grad_z_shift);
+          }
+          if (grad_kl) {
+            body.grad_kl = Operand::gradient(*grad_kl, plan, width);
+            body.mu = Operand(mu, plan.shape, width);
+          }
+          body.logvar = Operand(logvar, plan.shape, width);
+          body.noise = source;
+          if (noise) {
+            body.noise.given =
+                first_sample(*noise, plan.shape, n_samples, width, &body.noise_shift);
+          }
+        });
+    return {out[0], out[1]};
+  };
+  return n_samples > 1 ? run.template operator()<true>() : run.template operator()<false>();
 }
 
 Gradients reparameterize_backward(const Tensor& grad_z, const Tensor& logvar,

@@ -18,7 +18,7 @@ struct Scaling {
 };
 
 template <class V>
-__global__ void __launch_bounds__(kThreads, 1)
+__global__ void __launch_bounds__(kThreads, V::kMinBlocks)
     scale_kernel(VAE_EXT_PARAMETER Scaling body, int64_t numel) {
   using T = typename V::T;
   const double factor =
