@@ -39,7 +39,7 @@ def pytest_terminal_summary(
 ) -> None:
     library = config.getoption("--cuda-on-host")
     if library:
-        launches = ctypes.CDLL(library).vae_ext_launches_on_host()
+        launches = ctypes.CDLL(library).launches()
         terminalreporter.write_line(f"{launches} launches of CUDA kernels on the host")
 
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
+import math
 import re
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 import vae_ext
 
@@ -116,11 +122,16 @@ def test_every_op_has_a_cuda_kernel(library: Path, tmp_path: Path) -> None:
 FILES = ["parity", "layouts", "gradients", "edges", "noise", "elbo", "memory", "ops"]
 
 
-def test_the_kernels_on_the_host() -> None:
+@pytest.fixture(scope="module")
+def on_host() -> Path:
+    path: Path = tools.compile_on_host(ROOT / "build/cuda-on-host")
+    return path
+
+
+def test_the_kernels_on_the_host(on_host: Path) -> None:
     """The tests of the CPU kernels pass on the .cu files, launch geometry, barriers and all."""
-    library = tools.compile_on_host(ROOT / "build/cuda-on-host")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "--cuda-on-host", str(library)]
+        [sys.executable, "-m", "pytest", "-q", "--cuda-on-host", str(on_host)]
         # The extreme words are the formulas' matter, which the host tests anyway.
         + [f"tests/test_{name}.py" for name in FILES]
         + ["--deselect", "tests/test_noise.py::test_extreme_words"],
@@ -133,6 +144,57 @@ def test_the_kernels_on_the_host() -> None:
     launches = re.search(r"(\d+) launches of CUDA kernels on the host", done.stdout)
     assert launches is not None
     assert int(launches[1]) > 5000
+
+
+@given(st.integers(0, 2**63 - 1), st.integers(1, 2**62))
+@example(2**63 - 1, 1)
+@example(2**63 - 1, 3)
+@example(2**62, 2**62)
+@example(2**62 - 1, 2**62)
+@example(7, 2**61 + 1)
+def test_division_by_multiplication(on_host: Path, n: int, size: int) -> None:
+    quotient = ctypes.CDLL(str(on_host)).quotient
+    quotient.restype = ctypes.c_int64
+    assert quotient(ctypes.c_int64(n), ctypes.c_int64(size)) == n // size
+
+
+@given(st.lists(st.integers(2, 3000), min_size=1, max_size=5), st.randoms(use_true_random=False))
+def test_strided_offsets(on_host: Path, sizes: list[int], random: Random) -> None:
+    """Of tensors with more than 2^31 elements, too."""
+    strides = [random.choice([0, 1, 2, 4096, 2**33 + 1]) for _ in sizes]
+    i = random.randrange(math.prod(sizes))
+    index = np.unravel_index(i, sizes)
+    offset = ctypes.CDLL(str(on_host)).offset
+    offset.restype = ctypes.c_int64
+    array = ctypes.c_int64 * len(sizes)
+    got = offset(ctypes.c_int64(i), len(sizes), array(*sizes), array(*strides))
+    assert got == sum(int(k) * stride for k, stride in zip(index, strides, strict=True))
+
+
+@given(st.integers(1, 10**6), st.integers(0, 10**9), st.booleans())
+@example(1, 10, True)
+@example(10**5, 10, True)
+@example(1, 10**7, True)
+@example(10**5, 10**7, True)
+@example(3, 512, True)
+@example(3, 513, True)
+def test_sums_fill_the_chip(on_host: Path, events: int, size: int, shared: bool) -> None:
+    """Every element falls to one block, none has too much to do, and they fit one grid."""
+    out = (ctypes.c_int64 * 4)()
+    sum_plan = ctypes.CDLL(str(on_host)).sum_plan
+    sum_plan(ctypes.c_int64(events), ctypes.c_int64(size), shared, out)
+    blocks, events_per_block, pieces, piece_size = out
+    if events_per_block:
+        assert shared
+        assert events_per_block * size <= 4096  # the tile in shared memory
+        assert (blocks - 1) * events_per_block < events <= blocks * events_per_block
+        assert blocks >= min(events, 1024)
+    else:
+        assert blocks == events * pieces
+        assert pieces * piece_size >= size
+        assert (pieces - 1) * piece_size < max(size, 1)
+        assert piece_size <= 16384
+        assert blocks >= min(events * size // 4096, 1024)
 
 
 @pytest.mark.parametrize(

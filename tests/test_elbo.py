@@ -112,3 +112,40 @@ def test_tutorial_loop_gives_the_same_losses() -> None:
     got = train(twin, our_loss, 3)
     assert want[-1] < 0.95 * want[0]
     assert got == pytest.approx(want, rel=1e-5)
+
+
+@pytest.mark.parametrize("weight", [-1.0, 1.0, -0.25, 3.7, 0.0, float("nan")])
+def test_gradients_of_scalar_likelihoods_take_any_weight(weight: float) -> None:
+    """They are written with the value, for the weight −1, and are right for every other one."""
+    x, lv = torch.randn(9, 700).requires_grad_(), torch.randn(9, 700).requires_grad_()
+    t = torch.rand(9, 700)
+    scale = torch.tensor(0.3, requires_grad=True)
+    for reduction in ("sum", "mean", "batchmean"):
+        factor = {"sum": 1.0, "mean": 1 / 6300, "batchmean": 1 / 9}[reduction] * weight
+
+        def both(reduction: str) -> list[Tensor]:
+            return [
+                vae_ext.bernoulli_log_likelihood(x, t, reduction=reduction),
+                vae_ext.gaussian_log_likelihood(x, t, lv, reduction=reduction),
+                vae_ext.gaussian_log_likelihood(x, t, scale, reduction=reduction),
+            ]
+
+        got = torch.autograd.grad(
+            sum(v * weight for v in both(reduction)), (x, lv, scale), retain_graph=True
+        )
+        want = torch.autograd.grad(sum(v.sum() * factor for v in both("none")), (x, lv, scale))
+        for a, b in zip(got, want, strict=True):
+            torch.testing.assert_close(a, b, rtol=2e-5, atol=1e-6, equal_nan=True)
+
+
+def test_second_backward_pass_of_a_scalar_likelihood() -> None:
+    x, t = torch.randn(9, 700, requires_grad=True), torch.rand(9, 700)
+    loss = -vae_ext.bernoulli_log_likelihood(x, t, reduction="mean")
+    (first,) = torch.autograd.grad(loss, x, retain_graph=True)
+    kept = first.clone()
+    (second,) = torch.autograd.grad(2 * loss, x, retain_graph=True)
+    assert torch.equal(first, kept)  # what was given away is not touched again
+    torch.testing.assert_close(second, 2 * kept)
+    x.detach().add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(loss, x)

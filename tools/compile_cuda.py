@@ -87,13 +87,13 @@ def device_flags(archs: list[tuple[str, bool]]) -> list[str]:
     ]
 
 
-def compile_sources(compiler: str, flags: list[str], out: Path) -> list[Path]:
-    """The objects of all sources, with the compiler's report of each beside it."""
+def compile_sources(compiler: str, flags: list[str], out: Path, sources: list[Path]) -> list[Path]:
+    """Their objects, with the compiler's report of each beside it."""
     from ninja import BIN_DIR, ninja_syntax
 
     out.mkdir(parents=True, exist_ok=True)
     quoted = " ".join(f"'{flag}'" for flag in flags)
-    objects = [out.resolve() / f"{source.stem}.o" for source in SOURCES]
+    objects = [out.resolve() / f"{source.stem}.o" for source in sources]
     with open(out / "build.ninja", "w") as file:
         writer = ninja_syntax.Writer(file)  # type: ignore[arg-type]
         writer.rule(
@@ -106,7 +106,7 @@ def compile_sources(compiler: str, flags: list[str], out: Path) -> list[Path]:
         )
         # The longest first.
         for source, target in sorted(
-            zip(SOURCES, objects, strict=True), key=lambda pair: -pair[0].stat().st_size
+            zip(sources, objects, strict=True), key=lambda pair: -pair[0].stat().st_size
         ):
             writer.build([str(target)], "compile", [str(source)])
     jobs = os.environ.get("MAX_JOBS")
@@ -117,7 +117,7 @@ def compile_sources(compiler: str, flags: list[str], out: Path) -> list[Path]:
 
 
 def compile_objects(nvcc: Path, archs: list[tuple[str, bool]], out: Path) -> list[Path]:
-    return compile_sources(str(nvcc), device_flags(archs), out)
+    return compile_sources(str(nvcc), device_flags(archs), out, SOURCES)
 
 
 def compile_on_host(out: Path) -> Path:
@@ -128,7 +128,8 @@ def compile_on_host(out: Path) -> Path:
     # Pragmas and tricks that are meant for nvcc; torch's headers have unused parameters.
     flags += ["-Werror", "-Wno-unknown-pragmas", "-Wno-unused-parameter"]
     flags = [flag.replace("-isystem=", "-isystem") for flag in flags]
-    objects = compile_sources("c++", [*flags, "-DVAE_EXT_CUDA_ON_HOST", "-xc++"], out)
+    flags += ["-DVAE_EXT_CUDA_ON_HOST", "-xc++"]
+    objects = compile_sources("c++", flags, out, [*SOURCES, ROOT / "tests/on_host.cpp"])
     target = out.resolve() / "cuda_on_host.so"
     command = ["c++", "-shared", "-o", str(target), *map(str, objects)]
     command += [f"-L{path}" for path in library_paths()] + ["-lc10", "-ltorch", "-ltorch_cpu"]
