@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 Step = Callable[[], object]
 
@@ -20,31 +21,41 @@ class Timing:
     p80: float
 
 
-def block_length(step: Step, seconds: float) -> int:
+def time_block(step: Step, length: int, device: torch.device) -> float:
+    """Milliseconds per step of a block of steps: wall clock, or CUDA events around it."""
+    if device.type != "cuda":
+        start = time.perf_counter()
+        for _ in range(length):
+            step()
+        return (time.perf_counter() - start) / length * 1e3
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
+    for _ in range(length):
+        step()
+    end.record()
+    end.synchronize()
+    return float(begin.elapsed_time(end)) / length
+
+
+def block_length(step: Step, seconds: float, device: torch.device) -> int:
     """How many steps fill a block, measured after the step is warm."""
     for _ in range(3):
         step()
-    start = time.perf_counter()
-    step()
-    return max(1, int(seconds / (time.perf_counter() - start)))
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return max(1, int(1e3 * seconds / max(time_block(step, 1, device), 1e-6)))
 
 
 def interleave(
-    steps: dict[str, Step], rounds: int, block_seconds: float = 0.005
+    steps: dict[str, Step], rounds: int, device: torch.device, block_seconds: float = 0.005
 ) -> Iterator[dict[str, float]]:
     """Milliseconds per step of every contender, round by round.
 
     All run in turn within each round, so that what else the machine does falls on all alike.
     """
-    lengths = {name: block_length(step, block_seconds) for name, step in steps.items()}
+    lengths = {name: block_length(step, block_seconds, device) for name, step in steps.items()}
     for _ in range(rounds):
-        times = {}
-        for name, step in steps.items():
-            start = time.perf_counter()
-            for _ in range(lengths[name]):
-                step()
-            times[name] = (time.perf_counter() - start) / lengths[name] * 1e3
-        yield times
+        yield {name: time_block(step, lengths[name], device) for name, step in steps.items()}
 
 
 def summarize(samples: list[dict[str, float]]) -> dict[str, Timing]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.distributions import Bernoulli, Normal, kl_divergence
 from torch.nn import functional as F
 
 import vae_ext
@@ -14,62 +16,181 @@ import vae_ext
 Function = Callable[..., tuple[Tensor, ...]]
 
 
-def eager_sample_kl(mu: Tensor, logvar: Tensor) -> tuple[Tensor, ...]:
+@dataclass(frozen=True)
+class Op:
+    """Functions of the same inputs, whose outputs mean the same.
+
+    `words` counts what forward and backward must move per element, each input and output of either
+    pass once; for the scalar likelihoods, value and gradient in one pass.
+    """
+
+    eager: Function
+    distributions: Function
+    ours: Function
+    needs_grad: tuple[bool, ...]
+    words: int
+    unit_interval: tuple[int, ...] = ()  # inputs that lie there
+
+
+def standard(t: Tensor) -> Normal:
+    return Normal(torch.zeros_like(t), torch.ones_like(t), validate_args=False)
+
+
+def normal(mu: Tensor, logvar: Tensor) -> Normal:
+    return Normal(mu, torch.exp(0.5 * logvar), validate_args=False)
+
+
+def eager_sample(mu: Tensor, logvar: Tensor) -> tuple[Tensor, ...]:
     std = torch.exp(0.5 * logvar)
-    z = mu + std * torch.randn_like(std)
-    return z, -0.5 * (1 + logvar - mu.pow(2) - logvar.exp()).sum(1)
+    return (mu + std * torch.randn_like(std),)
+
+
+def eager_kl(mu: Tensor, logvar: Tensor) -> tuple[Tensor, ...]:
+    return (-0.5 * (1 + logvar - mu.pow(2) - logvar.exp()).sum(1),)
+
+
+def eager_sample_kl(mu: Tensor, logvar: Tensor) -> tuple[Tensor, ...]:
+    return *eager_sample(mu, logvar), *eager_kl(mu, logvar)
+
+
+def distributions_sample_kl(mu: Tensor, logvar: Tensor) -> tuple[Tensor, ...]:
+    q = normal(mu, logvar)
+    return q.rsample(), kl_divergence(q, standard(mu)).sum(1)
+
+
+def eager_kl_prior(mu: Tensor, logvar: Tensor, pmu: Tensor, plogvar: Tensor) -> tuple[Tensor, ...]:
+    d = logvar - plogvar
+    kl = 0.5 * (d.exp() - 1 - d + (mu - pmu).pow(2) * torch.exp(-plogvar))
+    return (kl.sum(1),)
 
 
 def eager_bernoulli(logits: Tensor, target: Tensor) -> tuple[Tensor, ...]:
-    return (-F.binary_cross_entropy_with_logits(logits, target),)
+    return (F.binary_cross_entropy_with_logits(logits, target),)
 
 
 def eager_gaussian(mean: Tensor, target: Tensor, logvar: Tensor) -> tuple[Tensor, ...]:
-    ll = -0.5 * (math.log(2 * math.pi) + logvar + (target - mean).pow(2) * torch.exp(-logvar))
-    return (ll.mean(),)
+    nll = 0.5 * (math.log(2 * math.pi) + logvar + (target - mean).pow(2) * torch.exp(-logvar))
+    return (nll.mean(),)
 
 
-def ours_bernoulli(logits: Tensor, target: Tensor) -> tuple[Tensor, ...]:
-    return (vae_ext.bernoulli_log_likelihood(logits, target, reduction="mean"),)
+def eager_gaussian_fixed(mean: Tensor, target: Tensor) -> tuple[Tensor, ...]:
+    return (0.5 * F.mse_loss(mean, target) + 0.5 * math.log(2 * math.pi),)
 
 
-def ours_gaussian(mean: Tensor, target: Tensor, logvar: Tensor) -> tuple[Tensor, ...]:
-    return (vae_ext.gaussian_log_likelihood(mean, target, logvar, reduction="mean"),)
-
-
-# The usual code, ours, and which inputs need gradients.
-OPS: dict[str, tuple[Function, Function, tuple[bool, ...]]] = {
-    "sample_kl": (eager_sample_kl, vae_ext.reparameterize_with_kl, (True, True)),
-    "bernoulli": (eager_bernoulli, ours_bernoulli, (True, False)),
-    "gaussian": (eager_gaussian, ours_gaussian, (True, False, True)),
+OPS = {
+    "sample_kl": Op(
+        eager_sample_kl,
+        distributions_sample_kl,
+        vae_ext.reparameterize_with_kl,
+        (True, True),
+        8,
+    ),
+    "sample": Op(
+        eager_sample,
+        lambda mu, logvar: (normal(mu, logvar).rsample(),),
+        lambda mu, logvar: (vae_ext.reparameterize(mu, logvar),),
+        (True, True),
+        6,
+    ),
+    "kl": Op(
+        eager_kl,
+        lambda mu, logvar: (kl_divergence(normal(mu, logvar), standard(mu)).sum(1),),
+        lambda mu, logvar: (vae_ext.gaussian_kl(mu, logvar),),
+        (True, True),
+        6,
+    ),
+    "kl_prior": Op(
+        eager_kl_prior,
+        lambda mu, logvar, pmu, plogvar: (
+            kl_divergence(normal(mu, logvar), normal(pmu, plogvar)).sum(1),
+        ),
+        lambda *t: (vae_ext.gaussian_kl(*t),),
+        (True, True, True, True),
+        12,
+    ),
+    "bernoulli": Op(
+        eager_bernoulli,
+        lambda x, t: (-Bernoulli(logits=x, validate_args=False).log_prob(t).mean(),),
+        lambda x, t: (-vae_ext.bernoulli_log_likelihood(x, t, reduction="mean"),),
+        (True, False),
+        3,
+        (1,),
+    ),
+    "gaussian": Op(
+        eager_gaussian,
+        lambda mean, x, logvar: (-normal(mean, logvar).log_prob(x).mean(),),
+        lambda mean, x, logvar: (
+            -vae_ext.gaussian_log_likelihood(mean, x, logvar, reduction="mean"),
+        ),
+        (True, False, True),
+        5,
+    ),
+    "gaussian_fixed": Op(
+        eager_gaussian_fixed,
+        lambda mean, x: (-Normal(mean, 1.0, validate_args=False).log_prob(x).mean(),),
+        lambda mean, x: (-vae_ext.gaussian_log_likelihood(mean, x, reduction="mean"),),
+        (True, False),
+        3,
+    ),
 }
+BASELINES = ("eager", "distributions", "compile")
 
 
-def steps(
-    op: str, shape: tuple[int, int], dtype: torch.dtype, compiled: bool
-) -> dict[str, Callable[[], object]]:
-    """Forward and backward of each contender on the same inputs."""
-    eager, ours, needs_grad = OPS[op]
-    inputs = [
-        (torch.rand(shape) if op == "bernoulli" and i == 1 else torch.randn(shape))
-        .to(dtype)
-        .requires_grad_(needed)
-        for i, needed in enumerate(needs_grad)
-    ]
-    leaves = [t for t in inputs if t.requires_grad]
-    grads = [torch.randn(o.shape).to(o.dtype) for o in eager(*inputs)]
+class Contest:
+    """An op's contenders on the same inputs: forward and backward of each, and a copy that moves as
+    many bytes as the op must."""
 
-    def step(function: Function) -> Callable[[], object]:
-        def run() -> None:
-            for leaf in leaves:
-                leaf.grad = None
-            outs = function(*inputs)
-            torch.autograd.backward(outs, [g.to(o.dtype) for g, o in zip(grads, outs, strict=True)])
+    def __init__(
+        self,
+        name: str,
+        shape: tuple[int, int],
+        dtype: torch.dtype,
+        device: torch.device,
+        baselines: tuple[str, ...],
+    ) -> None:
+        op = OPS[name]
+        self.inputs = [
+            (
+                torch.rand(shape, device=device)
+                if i in op.unit_interval
+                else self.normal(shape, device)
+            )
+            .to(dtype)
+            .requires_grad_(needed)
+            for i, needed in enumerate(op.needs_grad)
+        ]
+        self.leaves = [t for t in self.inputs if t.requires_grad]
+        self.functions = {"vae_ext": op.ours}
+        for baseline in baselines:
+            if baseline == "compile":
+                torch._dynamo.reset()
+                self.functions[baseline] = torch.compile(op.eager, fullgraph=True, dynamic=False)
+            else:
+                self.functions[baseline] = getattr(op, baseline)
+        elements = shape[0] * shape[1]
+        self.bytes = op.words * elements * self.inputs[0].element_size()
+        source = torch.zeros(max(1, self.bytes // 8), dtype=torch.int32, device=device)
+        target = torch.empty_like(source)
+        # A loss has no incoming gradient; samples and divergences have one each.
+        self.grads = {
+            name: [torch.randn_like(out) if out.ndim else None for out in function(*self.inputs)]
+            for name, function in self.functions.items()
+        }
+        self.steps = {name: self.step(name) for name in self.functions}
+        self.steps["copy"] = lambda: target.copy_(source)
 
-        return run
+    @staticmethod
+    def normal(shape: tuple[int, int], device: torch.device) -> Tensor:
+        return torch.randn(shape, device=device)
 
-    found = {"eager": step(eager), "vae_ext": step(ours)}
-    if compiled:
-        torch._dynamo.reset()
-        found["compile"] = step(torch.compile(eager, fullgraph=True, dynamic=False))
-    return found
+    def forward(self, name: str) -> tuple[Tensor, ...]:
+        return self.functions[name](*self.inputs)
+
+    def step(self, name: str) -> Callable[[], object]:
+        function, grads, inputs, leaves = (
+            self.functions[name],
+            self.grads[name],
+            self.inputs,
+            self.leaves,
+        )
+        return lambda: torch.autograd.grad(function(*inputs), leaves, grads)

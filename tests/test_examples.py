@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import os
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -99,14 +101,35 @@ def test_table_of_the_readme() -> None:
 
 
 def test_benchmark(tmp_path: Path) -> None:
-    out = tmp_path / "results.json"
+    out = tmp_path / "results"
+    baselines = ("--baselines", "eager", "distributions")
+    sizes = ("--sizes", "3x5", "40x500", "--dtypes", "float32", "bfloat16")
     done = run(
-        "-m", "benchmarks", "--sizes", "3x5", "--rounds", "2", "--no-compile", "--out", str(out)
+        *("-m", "benchmarks", *sizes, "--rounds", "2", *baselines, "--training"),
+        *("--out", str(out)),
     )
     assert done.returncode == 0, done.stderr
-    results = json.loads(out.read_text())["results"]
-    assert [r["op"] for r in results] == ["sample_kl", "bernoulli", "gaussian"]
-    assert all(0 < r["vae_ext"]["p20"] <= r["vae_ext"]["p80"] for r in results)
+    document = json.loads((tmp_path / "results.json").read_text())
+    assert document["machine"]["torch"] == torch.__version__
+    assert len(document["training"]) == 3
+    results = document["results"]
+    assert len(results) == 2 * 2 * 7
+    for r in results:
+        assert set(r["times"]) == {"eager", "distributions", "vae_ext", "copy"}
+        assert all(0 < t["p20"] <= t["p50"] <= t["p80"] for t in r["times"].values())
+        if r["rows"] == 40:  # at most the seed is kept, and the gradients are held
+            assert r["saved_words"]["vae_ext"] < 0.01
+            assert 0.9 < r["peak_words"]["vae_ext"] <= r["peak_words"]["eager"]
+    with open(tmp_path / "results.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(results)
+    assert float(rows[0]["vae_ext.p50"]) == results[0]["times"]["vae_ext"]["p50"]
+
+    done = run("-m", "benchmarks.plot", str(tmp_path / "results.json"), "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    for name in ("time", "roofline", "memory"):
+        assert (tmp_path / f"results-{name}.png").stat().st_size > 10_000
+
     done = run("-m", "benchmarks", "--sizes", "3by5")
     assert done.returncode == 2
     assert "'3by5' is not like 256x4096" in done.stderr

@@ -1,0 +1,51 @@
+"""One forward and backward pass of every op, at sizes with tails, for sanitizers to watch."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+
+import torch
+
+import vae_ext
+
+SHAPES = [(1,), (3, 20), (2, 1271), (33, 513), (2, 3, 5, 7)]
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+REDUCTIONS = ("none", "event", "sum", "mean")
+
+
+def views(shape: tuple[int, ...], dtype: torch.dtype) -> list[torch.Tensor]:
+    """Four tensors: two contiguous, two halves of a packed one."""
+    packed = torch.randn(*shape[:-1], 2 * shape[-1]).to(dtype)
+    tensors = [torch.randn(shape).to(dtype) for _ in range(2)] + list(packed.chunk(2, -1))
+    return [t.detach().requires_grad_() for t in tensors]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    torch.set_default_device(parser.parse_args().device)
+    torch.manual_seed(0)
+    calls = 0
+    for shape, dtype, reduction in itertools.product(SHAPES, DTYPES, REDUCTIONS):
+        a, b, c, d = views(shape, dtype)
+        target = torch.rand(shape).to(dtype)
+        outs = [
+            *vae_ext.reparameterize_with_kl(c, d, reduction=reduction),
+            vae_ext.reparameterize(c, d, n_samples=3),
+            vae_ext.reparameterize(a, d, noise=b),
+            vae_ext.gaussian_kl(c, d, reduction=reduction),
+            vae_ext.gaussian_kl(a, b, c, d, reduction=reduction),
+            vae_ext.bernoulli_log_likelihood(c, target, reduction=reduction),
+            vae_ext.bernoulli_log_likelihood(a, target > 0.5, reduction=reduction),
+            vae_ext.gaussian_log_likelihood(c, a, d, reduction=reduction),
+            vae_ext.gaussian_log_likelihood(c, a, d.flatten()[:1].sum(), reduction=reduction),
+        ]
+        grads = torch.autograd.grad(outs, (a, b, c, d), [torch.randn_like(o) for o in outs])
+        assert all(g.isfinite().all() for g in grads)
+        calls += len(outs)
+    print(f"{calls} calls, forward and backward")
+
+
+if __name__ == "__main__":
+    main()
