@@ -5,7 +5,7 @@
 #include <array>
 #include <type_traits>
 
-#include "operand.cuh"
+#include "groups.cuh"
 
 namespace vae_ext {
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "../philox.h"
-#include "operand.cuh"
+#include "groups.cuh"
 
 namespace vae_ext {
 

@@ -297,29 +297,6 @@ Tensor reparameterize_dnoise_op(const Tensor& grad_z, const Tensor& logvar, cons
   return out[0];
 }
 
-// ---- The raw stream ----------------------------------------------------------------------------
-
-__global__ void __launch_bounds__(kThreads, 1)
-    words_kernel(int64_t* out, int64_t n, uint64_t seed, uint64_t stream) {
-  const int64_t block = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (4 * block >= n) return;
-  const PhiloxBlock b = philox_block(seed, stream, static_cast<uint64_t>(block));
-#pragma unroll
-  for (int j = 0; j < 4; ++j) {
-    if (4 * block + j < n) out[4 * block + j] = b.word[j];
-  }
-}
-
-// out [n] int64 holds the words of elements 0 ... n - 1.
-void philox_words(const Tensor& out, int64_t seed, int64_t stream) {
-  STD_TORCH_CHECK(out.scalar_type() == ScalarType::Long && out.is_contiguous(),
-                  "vae_ext: the words go to a contiguous int64 tensor");
-  const Launcher launcher(out);
-  launcher(words_kernel, ceil_div(ceil_div(out.numel(), 4), kThreads),
-           static_cast<int64_t*>(out.mutable_data_ptr()), out.numel(), static_cast<uint64_t>(seed),
-           static_cast<uint64_t>(stream));
-}
-
 }  // namespace
 }  // namespace vae_ext
 
@@ -329,5 +306,4 @@ STABLE_TORCH_LIBRARY_IMPL(vae_ext, VAE_EXT_DISPATCH_KEY, m) {
   m.impl("reparameterize_with_kl", TORCH_BOX(&vae_ext::reparameterize_with_kl));
   m.impl("reparameterize_with_kl_backward", TORCH_BOX(&vae_ext::reparameterize_with_kl_backward));
   m.impl("reparameterize_dnoise", TORCH_BOX(&vae_ext::reparameterize_dnoise_op));
-  m.impl("philox_words", TORCH_BOX(&vae_ext::philox_words));
 }
