@@ -47,7 +47,7 @@ def block_length(step: Step, seconds: float, device: torch.device) -> int:
 
 
 def interleave(
-    steps: dict[str, Step], rounds: int, device: torch.device, block_seconds: float = 0.005
+    steps: dict[str, Step], rounds: int, device: torch.device, block_seconds: float = 0.02
 ) -> Iterator[dict[str, float]]:
     """Milliseconds per step of every contender, round by round.
 

@@ -110,30 +110,31 @@ OPS = {
     ),
     "bernoulli": Op(
         eager_bernoulli,
-        lambda x, t: (-Bernoulli(logits=x, validate_args=False).log_prob(t).mean(),),
-        lambda x, t: (-vae_ext.bernoulli_log_likelihood(x, t, reduction="mean"),),
+        lambda x, t: (Bernoulli(logits=x, validate_args=False).log_prob(t).mean(),),
+        lambda x, t: (vae_ext.bernoulli_log_likelihood(x, t, reduction="mean"),),
         (True, False),
         3,
         (1,),
     ),
     "gaussian": Op(
         eager_gaussian,
-        lambda mean, x, logvar: (-normal(mean, logvar).log_prob(x).mean(),),
+        lambda mean, x, logvar: (normal(mean, logvar).log_prob(x).mean(),),
         lambda mean, x, logvar: (
-            -vae_ext.gaussian_log_likelihood(mean, x, logvar, reduction="mean"),
+            vae_ext.gaussian_log_likelihood(mean, x, logvar, reduction="mean"),
         ),
         (True, False, True),
         5,
     ),
     "gaussian_fixed": Op(
         eager_gaussian_fixed,
-        lambda mean, x: (-Normal(mean, 1.0, validate_args=False).log_prob(x).mean(),),
-        lambda mean, x: (-vae_ext.gaussian_log_likelihood(mean, x, reduction="mean"),),
+        lambda mean, x: (Normal(mean, 1.0, validate_args=False).log_prob(x).mean(),),
+        lambda mean, x: (vae_ext.gaussian_log_likelihood(mean, x, reduction="mean"),),
         (True, False),
         3,
     ),
 }
 BASELINES = ("eager", "distributions", "compile")
+LOG_LIKELIHOODS = ("distributions", "vae_ext")  # whose scalars are these, and not losses
 
 
 class Contest:
@@ -171,9 +172,14 @@ class Contest:
         self.bytes = op.words * elements * self.inputs[0].element_size()
         source = torch.zeros(max(1, self.bytes // 8), dtype=torch.int32, device=device)
         target = torch.empty_like(source)
-        # A loss has no incoming gradient; samples and divergences have one each.
+        # A loss subtracts a log-likelihood and adds a cross-entropy.
         self.grads = {
-            name: [torch.randn_like(out) if out.ndim else None for out in function(*self.inputs)]
+            name: [
+                torch.randn_like(out)
+                if out.ndim
+                else torch.ones_like(out) * (-1 if name in LOG_LIKELIHOODS else 1)
+                for out in function(*self.inputs)
+            ]
             for name, function in self.functions.items()
         }
         self.steps = {name: self.step(name) for name in self.functions}

@@ -29,6 +29,40 @@ enum class Exponent {
 };
 constexpr float kSmallExponent = 86.f;  // exp of it, and of its negative, are normal floats
 
+// a b + c, in one rounding where there is an instruction for it. Compilers may fuse any product and
+// sum; this is for those whose callers must all get the same bits.
+VAE_EXT_INLINE float multiply_add(float a, float b, float c) {
+#if defined(VAE_EXT_FMA)
+  return fmaf(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+// exp(y) = 2^k exp(r) with |r| <= ln2 / 2. What r has lost to rounding is `rest`.
+struct ExpParts {
+  int32_t k;
+  float r;
+  float rest;
+  float bend;    // exp(r) - 1 - r
+  float growth;  // exp(r) - 1
+};
+
+VAE_EXT_INLINE ExpParts split_exp(float y) {
+  // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits: no conversion, which
+  // would be undefined for NaN.
+  const float shift = 12582912.f;
+  const float t = y * 1.44269504f + shift;
+  const float kf = t - shift;
+  const int32_t k = static_cast<int32_t>(bits_of(t) - bits_of(shift));
+  const float leading = multiply_add(kf, -0x1.63p-1f, y);  // exact
+  const float r = multiply_add(kf, 0x1.bd0106p-13f, leading);
+  const float rest = multiply_add(kf, 0x1.bd0106p-13f, leading - r);
+  const float c[] = {0x1p-1f, 0x1.5554dcp-3f, 0x1.55551ap-5f, 0x1.120b6ep-7f, 0x1.6d110ap-10f};
+  const float square = r * r, p = polynomial(c, r);
+  return {k, r, rest, square * p, multiply_add(square, p, r)};
+}
+
 // a * exp(y), finite wherever the product is: exp(y) alone may overflow or underflow.
 template <Exponent kRange = Exponent::kAny>
 VAE_EXT_INLINE float mul_exp(float a, float y) {
@@ -37,15 +71,9 @@ VAE_EXT_INLINE float mul_exp(float a, float y) {
     y = y > 260.f ? 260.f : y;
     y = y < -260.f ? -260.f : y;
   }
-  // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits: no conversion, which
-  // would be undefined for NaN.
-  const float shift = 12582912.f;
-  const float t = y * 1.44269504f + shift;
-  const float kf = t - shift;
-  const int32_t k = static_cast<int32_t>(bits_of(t) - bits_of(shift));
-  const float r = (y - kf * 0x1.63p-1f) - kf * -0x1.bd0106p-13f;
-  const float c[] = {0x1p-1f, 0x1.5554dcp-3f, 0x1.55551ap-5f, 0x1.120b6ep-7f, 0x1.6d110ap-10f};
-  const float m = 1.f + (r + r * r * polynomial(c, r));
+  const ExpParts e = split_exp(y);
+  const int32_t k = e.k;
+  const float m = 1.f + e.growth;
   if constexpr (kRange == Exponent::kSmall) return (a * power_of_two(k)) * m;
   // 2^k in four factors, each a normal float. One comes first, so that a subnormal a is scaled up
   // before it is rounded; the rest come last, so that the result is scaled down after it is.
@@ -63,12 +91,12 @@ VAE_EXT_INLINE double mul_exp(double a, double y) {
   return (((a * quarter) * quarter) * quarter) * quarter;
 }
 
-// (exp(d) - 1 - d) / 2 by its series, for |d| <= 1. Differences of the three terms lose all digits
-// near 0: at d = 1e-4 in float, and at d = 1e-12 in double.
+// (exp(d) - 1 - d) / 2 by its series, for |d| <= kSeriesEdge. Differences of the three terms lose
+// all digits near 0: at d = 1e-4 in float, and at d = 1e-12 in double.
 VAE_EXT_INLINE float half_series(float d) {
-  const float c[] = {0x1p-2f,         0x1.555556p-4f,  0x1.555556p-6f,
-                     0x1.11112ap-8f,  0x1.6c16d2p-11f, 0x1.a00306p-14f,
-                     0x1.a00ab6p-17f, 0x1.7981bap-20f, 0x1.2cfadcp-23f};
+  const float c[] = {0x1p-2f,        0x1.555554p-4f,  0x1.555556p-6f,
+                     0x1.111174p-8f, 0x1.6c1702p-11f, 0x1.9fe17ep-14f,
+                     0x1.9ff47p-17f, 0x1.7dde52p-20f, 0x1.2fe0a4p-23f};
   return d * d * polynomial(c, d);
 }
 
@@ -93,6 +121,12 @@ VAE_EXT_INLINE double half_series(double d) {
   return d * d * polynomial(c, d);
 }
 
+// Up to where it serves: past 1 the difference of floats still loses what the series does not.
+template <class T>
+constexpr T kSeriesEdge = T(1);
+template <>
+inline constexpr float kSeriesEdge<float> = 1.25f;
+
 // (exp(d) - 1 - d) / 2 >= 0: what a variance ratio exp(d) adds to a Gaussian KL.
 template <Exponent kRange = Exponent::kAny, class T>
 VAE_EXT_INLINE T half_expm1_minus_x(T d) {
@@ -101,7 +135,7 @@ VAE_EXT_INLINE T half_expm1_minus_x(T d) {
   // inf - inf would be NaN where the limit is inf.
   const T bounded = d > T(1000) ? T(1000) : d;
   const T far = (mul_exp<kRange>(T(0.5), d) - T(0.5)) - T(0.5) * bounded;
-  return fabs(d) < T(1) ? near : far;
+  return fabs(d) < kSeriesEdge<T> ? near : far;
 }
 
 // (exp(d) - 1) / 2.
@@ -109,8 +143,40 @@ template <Exponent kRange = Exponent::kAny, class T>
 VAE_EXT_INLINE T half_expm1(T d) {
   const T near = T(0.5) * d + half_series(d);
   const T far = mul_exp<kRange>(T(0.5), d) - T(0.5);
-  return fabs(d) < T(1) ? near : far;
+  return fabs(d) < kSeriesEdge<T> ? near : far;
 }
+
+// sigma = exp(x / 2), (exp(x) - 1) / 2 and (exp(x) - 1 - x) / 2 of one x, from one exponential:
+// with exp(x / 2) = s (1 + p), exp(x) - 1 = s^2 p (2 + p) + (s^2 - 1). Good to 1.1, 2.7 and 3.5
+// units in the last place, for x within kSmallExponent / 2. Its cancellations need true fused
+// operations: hence only where the instruction set has them.
+struct GaussianExps {
+  float sigma;
+  float half_expm1;
+  float half_expm1_minus_x;
+};
+#if defined(VAE_EXT_FMA)
+constexpr bool kSharesExps = true;
+VAE_EXT_INLINE GaussianExps gaussian_exps(float x) {
+  const ExpParts e = split_exp(0.5f * x);
+  const float s = power_of_two(e.k);
+  const float s2 = s * s;
+  const float p = e.growth;
+  const float m = 1.f + p;
+  const float bend = multiply_add(e.rest, m * m, e.bend);
+  // s^2 m^2 - 1 - x = (s^2 (1 + 2 r) - 1 - x) + s^2 r^2 + s^2 bend (2 + r + p). The first is
+  // exactly 0 for s = 1, and has what its rounding loses added elsewhere.
+  const float base = s2 - 1.f;
+  const float sum = multiply_add(s2 + s2, e.r, base);
+  const float line = (sum - x) + multiply_add(s2 + s2, e.r, base - sum);
+  const float square = multiply_add(s2 * e.r, e.r, line);
+  return {s * m, 0.5f * multiply_add(s2, p * (2.f + p), base),
+          0.5f * multiply_add(s2 * bend, 2.f + (e.r + p), square)};
+}
+#else
+constexpr bool kSharesExps = false;
+VAE_EXT_INLINE GaussianExps gaussian_exps(float) { return {}; }
+#endif
 
 // log(1 + f) for sqrt(1/2) <= 1 + f <= sqrt(2), less its leading f.
 VAE_EXT_INLINE float log1p_less_f(float f) {

@@ -53,7 +53,24 @@ VAE_EXT_INLINE T kl_standard_dlogvar(T g, T logvar) {
   return g * half_expm1<kRange>(logvar);
 }
 
-// ---- Both: the gradients of z and KL meet in mu and logvar -------------------------------------
+// ---- Both, which can share an exponential; their gradients meet in mu and logvar ---------------
+
+template <Exponent kRange, class T>
+constexpr bool kOneExp = kSharesExps && kRange == Exponent::kSmall && sizeof(T) == sizeof(float);
+
+template <class T>
+struct SampleAndKL {
+  T z, kl;
+};
+
+template <Exponent kRange = Exponent::kAny, class T>
+VAE_EXT_INLINE SampleAndKL<T> reparameterize_with_kl(T mu, T logvar, T eps) {
+  if constexpr (kOneExp<kRange, T>) {
+    const GaussianExps e = gaussian_exps(logvar);
+    return {mu + eps * e.sigma, (T(0.5) * mu) * mu + e.half_expm1_minus_x};
+  }
+  return {reparameterize<kRange>(mu, logvar, eps), kl_standard<kRange>(mu, logvar)};
+}
 
 template <class T>
 VAE_EXT_INLINE T reparameterize_with_kl_dmu(T grad_z, T grad_kl, T mu) {
@@ -62,6 +79,10 @@ VAE_EXT_INLINE T reparameterize_with_kl_dmu(T grad_z, T grad_kl, T mu) {
 
 template <Exponent kRange = Exponent::kAny, class T>
 VAE_EXT_INLINE T reparameterize_with_kl_dlogvar(T grad_z, T grad_kl, T logvar, T eps) {
+  if constexpr (kOneExp<kRange, T>) {
+    const GaussianExps e = gaussian_exps(logvar);
+    return grad_z * ((T(0.5) * eps) * e.sigma) + grad_kl * e.half_expm1;
+  }
   return reparameterize_dlogvar<kRange>(grad_z, logvar, eps) +
          kl_standard_dlogvar<kRange>(grad_kl, logvar);
 }
@@ -107,15 +128,14 @@ VAE_EXT_INLINE T bernoulli(T logit, T target) {
   return -(linear + log1p_unit(mul_exp<kRange>(T(1), -magnitude)));
 }
 
-// d/dlogit = t - sigmoid(x) = t sigmoid(-x) - (1 - t) sigmoid(x), exact in ulp for t = 0 and 1
+// d/dlogit = t - sigmoid(x), which is t - sigmoid(-|x|) for x <= 0 and sigmoid(-|x|) - (1 - t) for
+// x > 0: a few ulp for t = 0 and 1, since the sigmoid of a negative number loses nothing.
 template <Exponent kRange = Exponent::kAny, class T>
 VAE_EXT_INLINE T bernoulli_dlogit(T g, T logit, T target) {
   const T e = mul_exp<kRange>(T(1), -fabs(logit));
-  const T large = T(1) / (T(1) + e);  // sigmoid(|x|)
-  const T small = e * large;          // sigmoid(-|x|)
-  const T positive = logit > T(0) ? large : small;
-  const T negative = logit > T(0) ? small : large;
-  return g * (target * negative - (T(1) - target) * positive);
+  const T weight = logit > T(0) ? T(1) - target : target;
+  const T difference = weight - e / (T(1) + e);
+  return g * (logit > T(0) ? -difference : difference);
 }
 
 // d/dtarget = x

@@ -99,6 +99,16 @@ class Layout {
     }
   }
 
+  // True if elements [start, start + n) are all the one at the returned offset, as where an event's
+  // gradient is spread over its elements.
+  bool repeated(int64_t start, int n, int64_t* offset) const {
+    if (strides_[0] != 0 || ndim_ > 2) return false;
+    const int64_t row = ndim_ == 2 ? start / sizes_[0] : 0;
+    if (ndim_ == 2 && start - row * sizes_[0] + n > sizes_[0]) return false;
+    *offset = ndim_ == 2 ? row * strides_[1] : 0;
+    return true;
+  }
+
   // True if elements [start, start + n) lie side by side, from the returned offset on.
   bool adjacent(int64_t start, int n, int64_t* offset) const {
     if (strides_[0] != 1) return false;

@@ -13,6 +13,11 @@
 // The CPU kernels are compiled once per instruction set. Everything that they inline lives in an
 // inline namespace of that name, so that the linker can never take the AVX-512 copy of a function
 // for a caller that must run on an older processor.
+// Set where a fused multiply-add is an instruction; g++ says so by itself only of its command line.
+#if defined(__ARM_FEATURE_FMA) || defined(__CUDA_ARCH__)
+#define VAE_EXT_FMA
+#endif
+
 #if !defined(VAE_EXT_LEVEL)
 #define VAE_EXT_LEVEL generic
 #endif

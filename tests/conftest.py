@@ -28,7 +28,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "cuda: needs an NVIDIA GPU")
     # Before the tests are imported: some have tensors at module level.
-    torch.set_default_device(config.getoption("--device"))
+    if config.getoption("--device") != "cpu":
+        torch.set_default_device(config.getoption("--device"))
     library = config.getoption("--cuda-on-host")
     if library:
         torch.ops.load_library(library)  # its kernels replace those of the CPU key

@@ -176,3 +176,30 @@ def test_half_precision_does_not_overflow() -> None:
     assert float(kl) == pytest.approx(4 * 0.5 * (math.exp(20) - 21), rel=1e-6)
     many = torch.ones(1, 100_000, dtype=torch.float16)
     assert float(vae_ext.gaussian_kl(many, torch.zeros_like(many))) == 50_000
+
+
+def test_kl_beside_samples(simd: str) -> None:
+    """The pass that samples, too, has the KL to 4 ulp: from one exponential, where it was two."""
+    near = torch.logspace(-30, 1.63, 300_001, dtype=torch.float64).float()
+    first, last = torch.tensor([0.25, 4.0]).view(torch.int32).tolist()
+    # Where the reduction of the exponent changes.
+    seams = torch.arange(first, last, 11, dtype=torch.int32).view(torch.float32)
+    logvar = torch.cat([near, -near, seams, -seams])
+    _, kl = vae_ext.reparameterize_with_kl(
+        torch.zeros_like(logvar), logvar, seed=0, event_dims=0, reduction="none"
+    )
+    exact = reference.gaussian_kl(
+        torch.zeros(()).double(), logvar.double(), event_dims=0, reduction="none"
+    )
+    spacing = torch.exp2((torch.frexp(exact)[1] - 24).double()).clamp(min=2.0**-149)
+    assert float(((kl.double() - exact).abs() / spacing).max()) <= 4
+    assert float(kl.min()) >= 0
+
+
+def test_samples_are_those_without_the_kl(simd: str) -> None:
+    mu, logvar = torch.randn(2, 50_001), 3 * torch.randn(2, 50_001)
+    z, _ = vae_ext.reparameterize_with_kl(mu, logvar, seed=4)
+    assert torch.equal(z, vae_ext.reparameterize(mu, logvar, seed=4))
+    logvar[0, 7] = 300.0  # a tile with an exponent that needs the long exp
+    z, _ = vae_ext.reparameterize_with_kl(mu, logvar, seed=4)
+    assert torch.equal(z, vae_ext.reparameterize(mu, logvar, seed=4))

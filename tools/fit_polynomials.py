@@ -61,20 +61,20 @@ def main() -> None:
     c = fit(exp_series, -edge, edge, 4)
     report("exp", c, lambda r, p: 1 + r + r * r * p, mp.exp, -edge, edge)
 
-    # (exp(d) - 1 - d) / 2 = d^2 p(d), |d| <= 1.
+    # (exp(d) - 1 - d) / 2 = d^2 p(d), |d| <= 1.25.
     def half_series(d: Any) -> Any:
         if abs(d) < mp.mpf(10) ** -8:
             return mp.mpf(1) / 4 + d / 12
         return (mp.expm1(d) - d) / 2 / d**2
 
-    c = fit(half_series, -1, 1, 8)
+    c = fit(half_series, -1.25, 1.25, 8)
     report(
         "half_expm1_minus_x",
         c,
         lambda d, p: d * d * p,
         lambda d: d * d * half_series(d),
-        -1,
-        1,
+        -1.25,
+        1.25,
     )
 
     # log(1 + f) = f - f^2/2 + f^3 p(f), sqrt(1/2) <= 1 + f <= sqrt(2).

@@ -9,6 +9,8 @@ from torch import Tensor
 
 FLOATING = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 BINARY = (torch.bool, torch.uint8)
+TARGETS = FLOATING + BINARY
+STRIDED = torch.strided
 REDUCTIONS = {"none": 0, "event": 1, "sum": 2, "mean": 3, "batchmean": 4}
 
 
@@ -21,7 +23,7 @@ def tensor(name: str, value: object, dtypes: tuple[torch.dtype, ...] = FLOATING)
         raise TypeError(f"{name} was a {type(value).__name__}, expected a torch.Tensor")
     if value.dtype not in dtypes:
         raise TypeError(f"{name} had dtype {value.dtype}, expected one of {names(dtypes)}")
-    if value.layout != torch.strided:
+    if value.layout is not STRIDED:
         raise TypeError(f"{name} had layout {value.layout}, expected a strided tensor")
 
 
@@ -32,6 +34,38 @@ def same_device(first_name: str, first: Tensor, name: str, value: Tensor) -> Non
         )
 
 
+def pair(
+    first_name: str,
+    first: Tensor,
+    name: str,
+    value: Tensor,
+    dtypes: tuple[torch.dtype, ...] = FLOATING,
+    to_first: bool = False,
+) -> torch.Size:
+    """Two tensors that go together, the second of these dtypes: their common shape.
+
+    `to_first`: the second must broadcast to the first.
+    """
+    # Two alike on the CPU, the usual case, in one condition: calls cost more than the comparisons.
+    if (
+        type(first) is type(value) is Tensor
+        and first.shape == value.shape
+        and first.dtype in FLOATING
+        and value.dtype in dtypes
+        and first.layout is value.layout is STRIDED
+        and first.is_cpu
+        and value.is_cpu
+    ):
+        return first.shape
+    tensor(first_name, first)
+    tensor(name, value, dtypes)
+    same_device(first_name, first, name, value)
+    if to_first:
+        broadcastable_to(name, value, first_name, first.shape)
+        return first.shape
+    return broadcast(**{first_name: first, name: value})
+
+
 def shape_text(shape: Sequence[int]) -> str:
     return str(list(shape))
 
@@ -40,7 +74,7 @@ def broadcast(**tensors: Tensor | None) -> torch.Size:
     """The common shape of the tensors given, which the error names if there is none."""
     given = {name: t for name, t in tensors.items() if t is not None}
     shapes = [t.shape for t in given.values()]
-    if all(shape == shapes[0] for shape in shapes[1:]):
+    if shapes.count(shapes[0]) == len(shapes):
         return shapes[0]
     try:
         common: torch.Size = torch.broadcast_shapes(*shapes)

@@ -55,7 +55,7 @@ def elbo_loss(
     checks.reduction(reduction, ("event", "sum", "batchmean"))
     checks.scalar("beta", beta)
     checks.tensor("recon", recon)
-    checks.tensor("target", target, checks.FLOATING + checks.BINARY)
+    checks.tensor("target", target, checks.TARGETS)
     checks.tensor("mu", mu)
     checks.same_device("recon", recon, "mu", mu)
     sampled = recon.shape != target.shape

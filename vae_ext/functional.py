@@ -28,12 +28,6 @@ OPS = torch.ops.vae_ext
 Maybe = Tensor | None
 
 
-def check_pair(name_a: str, a: Tensor, name_b: str, b: Tensor) -> None:
-    checks.tensor(name_a, a)
-    checks.tensor(name_b, b)
-    checks.same_device(name_a, a, name_b, b)
-
-
 def resolve_noise(
     mu: Tensor,
     n_samples: int,
@@ -107,8 +101,7 @@ def reparameterize(
         ValueError: shapes that do not broadcast, devices that differ, `n_samples` < 1, `noise` of
             the wrong shape, or more than one of `noise`, `seed` and `generator`.
     """
-    check_pair("mu", mu, "logvar", logvar)
-    checks.broadcastable_to("logvar", logvar, "mu", mu.shape)
+    checks.pair("mu", mu, "logvar", logvar, to_first=True)
     samples = checks.n_samples(n_samples)
     seed_tensor, seed_value = resolve_noise(mu, samples, seed, generator, noise)
     stream = checks.word64("stream", stream)
@@ -150,8 +143,7 @@ def reparameterize_with_kl(
     Returns:
         z and the KL divergence.
     """
-    check_pair("mu", mu, "logvar", logvar)
-    checks.broadcastable_to("logvar", logvar, "mu", mu.shape)
+    checks.pair("mu", mu, "logvar", logvar, to_first=True)
     samples = checks.n_samples(n_samples)
     dims = checks.event_dims(event_dims, mu.ndim)
     code = checks.reduction(reduction)
@@ -208,12 +200,16 @@ def gaussian_kl(
         ValueError: shapes that do not broadcast, devices that differ, an unknown `reduction`, or
             `event_dims` out of range.
     """
-    check_pair("mu", mu, "logvar", logvar)
-    for name, prior in (("prior_mu", prior_mu), ("prior_logvar", prior_logvar)):
-        if prior is not None:
-            checks.tensor(name, prior)
-            checks.same_device("mu", mu, name, prior)
-    shape = checks.broadcast(mu=mu, logvar=logvar, prior_mu=prior_mu, prior_logvar=prior_logvar)
+    if prior_mu is None and prior_logvar is None:
+        shape = checks.pair("mu", mu, "logvar", logvar)
+    else:
+        priors = {"prior_mu": prior_mu, "prior_logvar": prior_logvar}
+        checks.tensor("mu", mu)
+        for name, t in {"logvar": logvar, **priors}.items():
+            if t is not None:
+                checks.tensor(name, t)
+                checks.same_device("mu", mu, name, t)
+        shape = checks.broadcast(mu=mu, logvar=logvar, **priors)
     dims = checks.event_dims(event_dims, len(shape))
     code = checks.reduction(reduction)
     if not use_native(mu):
@@ -253,10 +249,7 @@ def bernoulli_log_likelihood(
         ValueError: shapes that do not broadcast, devices that differ, an unknown `reduction`, or
             `event_dims` out of range.
     """
-    checks.tensor("logits", logits)
-    checks.tensor("target", target, checks.FLOATING + checks.BINARY)
-    checks.same_device("logits", logits, "target", target)
-    shape = checks.broadcast(logits=logits, target=target)
+    shape = checks.pair("logits", logits, "target", target, checks.TARGETS)
     dims = checks.event_dims(event_dims, len(shape))
     code = checks.reduction(reduction)
     if not use_native(logits):
@@ -297,8 +290,7 @@ def gaussian_log_likelihood(
         ValueError: shapes that do not broadcast, devices that differ, an unknown `reduction`, or
             `event_dims` out of range.
     """
-    check_pair("mean", mean, "target", target)
-    shape = checks.broadcast(mean=mean, target=target)
+    shape = checks.pair("mean", mean, "target", target)
     variance: Maybe = None
     value = 0.0
     if isinstance(logvar, Tensor):

@@ -29,6 +29,16 @@ from .checks import REDUCTIONS
 from .ops import call
 
 SCALAR = (REDUCTIONS["sum"], REDUCTIONS["mean"], REDUCTIONS["batchmean"])
+EXPECTED = -1.0  # kExpectedGradient in csrc/tensors.h
+
+# Looked up once: for a small batch the look-ups cost as much as the arithmetic.
+BERNOULLI = OPS.bernoulli_log_likelihood.default
+BERNOULLI_BOTH = OPS.bernoulli_log_likelihood_with_gradients.default
+BERNOULLI_BACKWARD = OPS.bernoulli_log_likelihood_backward.default
+GAUSSIAN = OPS.gaussian_log_likelihood.default
+GAUSSIAN_BOTH = OPS.gaussian_log_likelihood_with_gradients.default
+GAUSSIAN_BACKWARD = OPS.gaussian_log_likelihood_backward.default
+SCALE = OPS.scale_gradient_.default
 
 
 def one_pass(tensors: tuple[Maybe, ...], wanted: tuple[bool, ...], reduction: int) -> bool:
@@ -40,42 +50,40 @@ def one_pass(tensors: tuple[Maybe, ...], wanted: tuple[bool, ...], reduction: in
     # Who hooks what is saved (checkpointing, offloading) decides what is kept.
     if torch._C._autograd._top_saved_tensors_default_hooks(True) is not None:
         return False
-    # In float16 a mean's gradients underflow before a loss scale could save them.
-    return not any(
-        w and t is not None and (t.dtype == torch.float16 or t.numel() == 0)
-        for t, w in zip(tensors, wanted, strict=True)
-    )
+    for t, w in zip(tensors, wanted, strict=True):
+        # In float16 a mean's gradients underflow before a loss scale could save them.
+        if w and t is not None and (t.dtype is torch.float16 or t.numel() == 0):
+            return False
+    return True
 
 
-def forward(ctx: Any, name: str, tensors: tuple[Maybe, ...], options: tuple[Any, ...]) -> Tensor:
-    """`options` end with the code of the reduction."""
+def forward(
+    ctx: Any, op: Any, both: Any, tensors: tuple[Maybe, ...], options: tuple[Any, ...]
+) -> Tensor:
+    """By the op alone or by the one that computes both; `options` end with the reduction's code."""
     ctx.save_for_backward(*tensors)
     ctx.options = options
-    ctx.gradients = None
     wanted = ctx.needs_input_grad[: len(tensors)]
-    if not one_pass(tensors, wanted, options[-1]):
-        value: Tensor = call(getattr(OPS, name).default, *tensors, *options)
-        return value
-    op = getattr(OPS, f"{name}_with_gradients").default
-    value, *ctx.gradients = call(op, *tensors, *options, MASKS[wanted])
-    return value
+    if one_pass(tensors, wanted, options[-1]):
+        value, *ctx.gradients = call(both, *tensors, *options, MASKS[wanted])
+    else:
+        ctx.gradients = None
+        value = call(op, *tensors, *options)
+    result: Tensor = value
+    return result
 
 
-def backward(ctx: Any, name: str, grad: Tensor, function: Any) -> tuple[Maybe, ...]:
-    """`function` is the reference, of the tensors alone."""
-    inputs = ctx.saved_tensors
+def backward(ctx: Any, op: Any, grad: Tensor) -> tuple[Maybe, ...]:
+    inputs = ctx.saved_tensors  # which raises if they were modified
     wanted = ctx.needs_input_grad[: len(inputs)]
-    if graph_wanted():
-        return (*differentiable(function, inputs, wanted, (grad,)), None)
     # Given away: a second backward pass computes them again.
     gradients, ctx.gradients = ctx.gradients, None
     if gradients is None:
-        op = getattr(OPS, f"{name}_backward").default
         gradients = call(op, grad, *inputs, *ctx.options, MASKS[wanted])
-    else:
+    elif not (grad.is_cpu and grad.item() == EXPECTED):  # elsewhere the kernel looks
         for gradient, w in zip(gradients, wanted, strict=True):
             if w:
-                call(OPS.scale_gradient_.default, gradient, grad)
+                call(SCALE, gradient, grad)
     return (*only_wanted(gradients, wanted), None)
 
 
@@ -84,10 +92,12 @@ class BernoulliLogLikelihood(NativeFunction):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor, options: tuple[int, int]) -> Tensor:
-        return forward(ctx, "bernoulli_log_likelihood", (logits, target), options)
+        return forward(ctx, BERNOULLI, BERNOULLI_BOTH, (logits, target), options)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
+        if not graph_wanted():
+            return backward(ctx, BERNOULLI_BACKWARD, grad)
         event_dims, reduction = ctx.options
 
         def function(logits: Tensor, target: Tensor) -> Tensor:
@@ -95,7 +105,8 @@ class BernoulliLogLikelihood(NativeFunction):
                 logits, target, event_dims=event_dims, reduction=REDUCTION_NAMES[reduction]
             )
 
-        return backward(ctx, "bernoulli_log_likelihood", grad, function)
+        inputs = ctx.saved_tensors
+        return (*differentiable(function, inputs, ctx.needs_input_grad[:2], (grad,)), None)
 
 
 class GaussianLogLikelihood(NativeFunction):
@@ -105,10 +116,12 @@ class GaussianLogLikelihood(NativeFunction):
     def forward(
         ctx: Any, mean: Tensor, target: Tensor, logvar: Maybe, options: tuple[float, int, int]
     ) -> Tensor:
-        return forward(ctx, "gaussian_log_likelihood", (mean, target, logvar), options)
+        return forward(ctx, GAUSSIAN, GAUSSIAN_BOTH, (mean, target, logvar), options)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
+        if not graph_wanted():
+            return backward(ctx, GAUSSIAN_BACKWARD, grad)
         logvar_value, event_dims, reduction = ctx.options
 
         def function(mean: Tensor, target: Tensor, logvar: Maybe) -> Tensor:
@@ -120,4 +133,5 @@ class GaussianLogLikelihood(NativeFunction):
                 reduction=REDUCTION_NAMES[reduction],
             )
 
-        return backward(ctx, "gaussian_log_likelihood", grad, function)
+        inputs = ctx.saved_tensors
+        return (*differentiable(function, inputs, ctx.needs_input_grad[:3], (grad,)), None)

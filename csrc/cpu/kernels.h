@@ -28,6 +28,7 @@ struct Kernels {
   // The sum in double, in an order that depends on n alone.
   double (*sum)(int n, const T* x);
   // out += x
+  void (*fill)(int n, T value, T* out);
   void (*add)(int n, T* out, const T* x);
 
   void (*reparameterize)(int n, T* out, const T* mu, const T* logvar, const T* eps);
@@ -40,6 +41,7 @@ struct Kernels {
   void (*kl_standard_dmu)(int n, T* out, const T* g, const T* mu);
   void (*kl_standard_dlogvar)(int n, T* out, const T* g, const T* logvar);
 
+  void (*reparameterize_with_kl)(int n, T* z, T* kl, const T* mu, const T* logvar, const T* eps);
   void (*reparameterize_with_kl_dmu)(int n, T* out, const T* grad_z, const T* grad_kl, const T* mu);
   void (*reparameterize_with_kl_dlogvar)(int n, T* out, const T* grad_z, const T* grad_kl,
                                          const T* logvar, const T* eps);

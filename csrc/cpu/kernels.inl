@@ -118,6 +118,11 @@ double sum(int n, const T* x) {
 }
 
 template <class T>
+void fill(int n, T value, T* out) {
+  for (int i = 0; i < n; ++i) out[i] = value;
+}
+
+template <class T>
 void add(int n, T* __restrict out, const T* __restrict x) {
   for (int i = 0; i < n; ++i) out[i] += x[i];
 }
@@ -184,7 +189,22 @@ VAE_EXT_TILE_LOOP_EXP(gaussian, 2)
 VAE_EXT_TILE_LOOP_EXP(gaussian_dmean, 3)
 VAE_EXT_TILE_LOOP_EXP(gaussian_dlogvar, 3)
 
-// Value and gradients in one loop, which share their exponentials.
+// Several results in one loop, which share their exponentials.
+template <Exponent kRange, class T>
+void reparameterize_with_kl_loop(int n, T* __restrict z, T* __restrict kl, const T* mu,
+                                 const T* logvar, const T* eps) {
+  for (int i = 0; i < n; ++i) {
+    const auto both = reparameterize_with_kl<kRange>(mu[i], logvar[i], eps[i]);
+    z[i] = both.z;
+    kl[i] = both.kl;
+  }
+}
+template <class T>
+void reparameterize_with_kl_tile(int n, T* z, T* kl, const T* mu, const T* logvar, const T* eps) {
+  small(n, logvar) ? reparameterize_with_kl_loop<Exponent::kSmall>(n, z, kl, mu, logvar, eps)
+                   : reparameterize_with_kl_loop<Exponent::kAny>(n, z, kl, mu, logvar, eps);
+}
+
 template <Exponent kRange, class T>
 void bernoulli_both_loop(int n, T* __restrict out, T* __restrict dlogit, const T* logits,
                          const T* target, T g) {
@@ -230,6 +250,7 @@ constexpr Kernels<T> make_kernels() {
   k.noise = noise<T>;
   k.words = words;
   k.sum = sum<T>;
+  k.fill = fill<T>;
   k.add = add<T>;
   k.reparameterize = reparameterize_tile;
   k.reparameterize_dlogvar = reparameterize_dlogvar_tile;
@@ -238,6 +259,7 @@ constexpr Kernels<T> make_kernels() {
   k.kl_standard = kl_standard_tile;
   k.kl_standard_dmu = kl_standard_dmu_tile;
   k.kl_standard_dlogvar = kl_standard_dlogvar_tile;
+  k.reparameterize_with_kl = reparameterize_with_kl_tile;
   k.reparameterize_with_kl_dmu = reparameterize_with_kl_dmu_tile;
   k.reparameterize_with_kl_dlogvar = reparameterize_with_kl_dlogvar_tile;
   k.kl_prior = kl_prior_tile;

@@ -15,6 +15,14 @@ constexpr Storage kStorageOf = Storage::kFloat;
 template <>
 inline constexpr Storage kStorageOf<double> = Storage::kDouble;
 
+// The next tile, while this one is computed.
+template <int kWrite, class T>
+inline void prefetch(const T* tile) {
+  for (int i = 0; i < kTile * static_cast<int>(sizeof(T)); i += 64) {
+    __builtin_prefetch(reinterpret_cast<const char*>(tile) + i, kWrite, 3);
+  }
+}
+
 // An input, broadcast to the full shape and converted to T.
 template <class T>
 class Input {
@@ -55,33 +63,36 @@ class Input {
 
   // Elements [start, start + n), in place or in the buffer.
   const T* tile(int64_t start, int n, T* buffer) const {
-    if (constant_) {
-      std::fill_n(buffer, n, value_);
+    const auto& k = kernels<T>();
+    int64_t offset = 0;
+    if (constant_ || layout_.repeated(start, n, &offset)) {
+      k.fill(n, constant_ ? value_ : value_at(offset), buffer);
       return buffer;
     }
-    int64_t offset = 0;
     if (storage_ == kStorageOf<T> && layout_.adjacent(start, n, &offset)) {
-      return reinterpret_cast<const T*>(data_) + offset;
+      const T* tile = reinterpret_cast<const T*>(data_) + offset;
+      prefetch<0>(tile + kTile);
+      return tile;
     }
-    const auto& k = kernels<T>();
     layout_.for_each_run(start, n, [&](int64_t at_offset, int64_t stride, int at, int count) {
-      const void* source = data_ + at_offset * size_of(storage_);
       if (stride == 0) {
-        T value;
-        if (storage_ == kStorageOf<T>) {
-          value = *static_cast<const T*>(source);
-        } else {
-          k.load(1, storage_, source, 1, &value);
-        }
-        std::fill_n(buffer + at, count, value);
+        k.fill(count, value_at(at_offset), buffer + at);
       } else {
-        k.load(count, storage_, source, stride, buffer + at);
+        k.load(count, storage_, data_ + at_offset * size_of(storage_), stride, buffer + at);
       }
     });
     return buffer;
   }
 
  private:
+  T value_at(int64_t offset) const {
+    const void* source = data_ + offset * size_of(storage_);
+    if (storage_ == kStorageOf<T>) return *static_cast<const T*>(source);
+    T value;
+    kernels<T>().load(1, storage_, source, 1, &value);
+    return value;
+  }
+
   const char* data_ = nullptr;
   Storage storage_ = kStorageOf<T>;
   Layout layout_;
@@ -114,7 +125,10 @@ class Output {
   T* begin(int64_t start, int n, T* buffer) const {
     int64_t offset = 0;
     const bool direct = storage_ == kStorageOf<T> && layout_.adjacent(start, n, &offset);
-    return direct ? reinterpret_cast<T*>(data_) + offset : buffer;
+    if (!direct) return buffer;
+    T* tile = reinterpret_cast<T*>(data_) + offset;
+    prefetch<1>(tile + kTile);
+    return tile;
   }
 
   // Stores what was written to the buffer, if it was.

@@ -33,10 +33,12 @@ struct Sampler {
   Sampler(const Tensor& mu_, const Tensor& logvar_, const NoiseSpec& spec, const Tensor& z_)
       : mu(mu_, shape_of(z_)), logvar(logvar_, shape_of(z_)), noise(spec, shape_of(z_)), z(z_) {}
 
-  void write(int64_t start, int n, const T* m, const T* lv) const {
+  // compute(values, eps)
+  template <class Compute>
+  void write(int64_t start, int n, Compute compute) const {
     alignas(64) T eps[Noise<T>::kBuffer], buffer[kTile];
     T* values = z.begin(start, n, buffer);
-    kernels<T>().reparameterize(n, values, m, lv, noise.tile(start, n, eps));
+    compute(values, noise.tile(start, n, eps));
     z.finish(start, n, values, buffer);
   }
 };
@@ -46,7 +48,11 @@ void sample(const Tensor& z, const Tensor& mu, const Tensor& logvar, const Noise
   const Sampler<T> sampler(mu, logvar, spec, z);
   parallel_tiles(z.numel(), [&](int64_t start, int n) {
     alignas(64) T m[kTile], lv[kTile];
-    sampler.write(start, n, sampler.mu.tile(start, n, m), sampler.logvar.tile(start, n, lv));
+    const T* mu_tile = sampler.mu.tile(start, n, m);
+    const T* logvar_tile = sampler.logvar.tile(start, n, lv);
+    sampler.write(start, n, [&](T* values, const T* eps) {
+      kernels<T>().reparameterize(n, values, mu_tile, logvar_tile, eps);
+    });
   });
 }
 
@@ -60,8 +66,10 @@ void sample_kl(const Tensor& z, const Tensor& kl, const EventPlan& plan, const T
     alignas(64) T b[2][kTile];
     const T* mu_tile = m.tile(start, n, b[0]);
     const T* logvar_tile = lv.tile(start, n, b[1]);
-    if (one_pass) sampler.write(start, n, mu_tile, logvar_tile);
-    kernels<T>().kl_standard(n, terms, mu_tile, logvar_tile);
+    if (!one_pass) return kernels<T>().kl_standard(n, terms, mu_tile, logvar_tile);
+    sampler.write(start, n, [&](T* values, const T* eps) {
+      kernels<T>().reparameterize_with_kl(n, values, terms, mu_tile, logvar_tile, eps);
+    });
   });
 }
 

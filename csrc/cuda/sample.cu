@@ -55,8 +55,9 @@ struct Sampling {
     values<V>(logvar, logvar_bits, span, lv);
 #pragma unroll
     for (int j = 0; j < V::kWidth; ++j) {
-      out[j] = reparameterize(m[j], lv[j], eps[j]);
-      if constexpr (kSums > 0) terms[0][j] = kl_standard(m[j], lv[j]);
+      const auto both = reparameterize_with_kl(m[j], lv[j], eps[j]);
+      out[j] = both.z;
+      if constexpr (kSums > 0) terms[0][j] = both.kl;
     }
     store<V>(z, span, out);
   }
@@ -87,11 +88,11 @@ Tensor reparameterize_op(const Tensor& mu, const Tensor& logvar, const MaybeTens
   return z;
 }
 
-std::tuple<Tensor, Tensor> reparameterize_with_kl(const Tensor& mu, const Tensor& logvar,
-                                                  const MaybeTensor& noise, const MaybeTensor& seed,
-                                                  int64_t seed_value, int64_t stream,
-                                                  int64_t n_samples, int64_t event_dims,
-                                                  int64_t reduction) {
+std::tuple<Tensor, Tensor> reparameterize_with_kl_op(const Tensor& mu, const Tensor& logvar,
+                                                     const MaybeTensor& noise,
+                                                     const MaybeTensor& seed, int64_t seed_value,
+                                                     int64_t stream, int64_t n_samples,
+                                                     int64_t event_dims, int64_t reduction) {
   const EventPlan plan(shape_of(mu), event_dims, reduction);
   const ScalarType dtype = sample_type(mu, logvar);
   const Launcher launcher(mu);
@@ -303,7 +304,7 @@ Tensor reparameterize_dnoise_op(const Tensor& grad_z, const Tensor& logvar, cons
 STABLE_TORCH_LIBRARY_IMPL(vae_ext, VAE_EXT_DISPATCH_KEY, m) {
   m.impl("reparameterize", TORCH_BOX(&vae_ext::reparameterize_op));
   m.impl("reparameterize_backward", TORCH_BOX(&vae_ext::reparameterize_backward));
-  m.impl("reparameterize_with_kl", TORCH_BOX(&vae_ext::reparameterize_with_kl));
+  m.impl("reparameterize_with_kl", TORCH_BOX(&vae_ext::reparameterize_with_kl_op));
   m.impl("reparameterize_with_kl_backward", TORCH_BOX(&vae_ext::reparameterize_with_kl_backward));
   m.impl("reparameterize_dnoise", TORCH_BOX(&vae_ext::reparameterize_dnoise_op));
 }
