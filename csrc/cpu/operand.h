@@ -15,12 +15,11 @@ constexpr Storage kStorageOf = Storage::kFloat;
 template <>
 inline constexpr Storage kStorageOf<double> = Storage::kDouble;
 
-// The next tile, while this one is computed.
-template <int kWrite, class T>
-inline void prefetch(const T* tile) {
-  for (int i = 0; i < kTile * static_cast<int>(sizeof(T)); i += 64) {
-    __builtin_prefetch(reinterpret_cast<const char*>(tile) + i, kWrite, 3);
-  }
+// The tile after the one at `data`, while that one is computed.
+template <int kWrite>
+inline void prefetch_next(const char* data, Storage storage) {
+  const int64_t bytes = kTile * size_of(storage);
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(data + bytes + i, kWrite, 3);
 }
 
 // An input, broadcast to the full shape and converted to T.
@@ -69,10 +68,12 @@ class Input {
       k.fill(n, constant_ ? value_ : value_at(offset), buffer);
       return buffer;
     }
-    if (storage_ == kStorageOf<T> && layout_.adjacent(start, n, &offset)) {
-      const T* tile = reinterpret_cast<const T*>(data_) + offset;
-      prefetch<0>(tile + kTile);
-      return tile;
+    if (layout_.adjacent(start, n, &offset)) {
+      const char* source = data_ + offset * size_of(storage_);
+      prefetch_next<0>(source, storage_);
+      if (storage_ == kStorageOf<T>) return reinterpret_cast<const T*>(source);
+      k.load(n, storage_, source, 1, buffer);
+      return buffer;
     }
     layout_.for_each_run(start, n, [&](int64_t at_offset, int64_t stride, int at, int count) {
       if (stride == 0) {
@@ -124,11 +125,10 @@ class Output {
   // Where to write elements [start, start + n): the tensor itself, or the buffer.
   T* begin(int64_t start, int n, T* buffer) const {
     int64_t offset = 0;
-    const bool direct = storage_ == kStorageOf<T> && layout_.adjacent(start, n, &offset);
-    if (!direct) return buffer;
-    T* tile = reinterpret_cast<T*>(data_) + offset;
-    prefetch<1>(tile + kTile);
-    return tile;
+    if (!layout_.adjacent(start, n, &offset)) return buffer;
+    char* target = data_ + offset * size_of(storage_);
+    prefetch_next<1>(target, storage_);
+    return storage_ == kStorageOf<T> ? reinterpret_cast<T*>(target) : buffer;
   }
 
   // Stores what was written to the buffer, if it was.
