@@ -8,10 +8,6 @@
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
 #include <algorithm>
 #include <cstdint>
 #include <numeric>
@@ -83,20 +79,6 @@ inline int32_t device_index(const Tensor& t) {
   return index;
 }
 
-// Results from 32 MiB on come from fresh memory at every call, since the C library maps them and
-// gives them back: their page faults can cost more than an op. 2 MiB pages have 512 times fewer, where
-// the system lets a program ask for them. NumPy asks in the same way.
-inline void prefer_huge_pages([[maybe_unused]] const Tensor& t) {
-#if defined(__linux__)
-  constexpr int64_t kMapped = int64_t{32} << 20;
-  constexpr uintptr_t kPage = 4096;
-  const int64_t bytes = t.numel() * static_cast<int64_t>(t.element_size());
-  if (bytes < kMapped) return;
-  const auto begin = (reinterpret_cast<uintptr_t>(t.data_ptr()) + kPage - 1) / kPage * kPage;
-  madvise(reinterpret_cast<void*>(begin), static_cast<size_t>(bytes) - kPage, MADV_HUGEPAGE);
-#endif
-}
-
 inline Tensor empty_strided(const Shape& shape, const Shape& strides, ScalarType dtype,
                             const Tensor& like) {
   int32_t device_type = 0;
@@ -106,9 +88,7 @@ inline Tensor empty_strided(const Shape& shape, const Shape& strides, ScalarType
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(shape.size()),
                                                          shape.data(), strides.data(), dtype_code,
                                                          device_type, device_index(like), &handle));
-  Tensor t(handle);
-  if (device_type == aoti_torch_device_type_cpu()) prefer_huge_pages(t);
-  return t;
+  return Tensor(handle);
 }
 
 inline Tensor empty(const Shape& shape, ScalarType dtype, const Tensor& like) {
