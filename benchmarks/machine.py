@@ -30,8 +30,10 @@ def output_of(*command: str) -> str:
 
 
 def describe(device: torch.device) -> dict[str, object]:
-    root = str(Path(__file__).parent)
-    changed = output_of("git", "-C", root, "status", "--porcelain", "--untracked-files=no")
+    root = str(Path(__file__).parent.parent)
+    # What is measured, and by what; the results themselves are not.
+    code = ("csrc", "vae_ext", "benchmarks/*.py", "setup.py")
+    changed = output_of("git", "-C", root, "status", "--porcelain", "--", *code)
     found: dict[str, object] = {
         "vae_ext": vae_ext.__version__,
         "commit": output_of("git", "-C", root, "rev-parse", "HEAD") + ("+" if changed else ""),

@@ -133,3 +133,15 @@ def test_benchmark(tmp_path: Path) -> None:
     done = run("-m", "benchmarks", "--sizes", "3by5")
     assert done.returncode == 2
     assert "'3by5' is not like 256x4096" in done.stderr
+
+
+def test_figures_of_the_readme() -> None:
+    """They are those of the result files, to the digit."""
+    readme = (ROOT / "README.md").read_text()
+    file = ROOT / "benchmarks/results/cpu-2-threads-float32.json"
+    done = run("-m", "benchmarks.table", str(file))
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert len(rows) == 7 * 3 + 3
+    for row in rows:
+        assert row in readme

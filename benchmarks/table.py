@@ -1,0 +1,64 @@
+"""Print result files as the README's tables: python -m benchmarks.table RESULT.json ..."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+SIZES = [(128, 20), (256, 4096), (256, 16384)]
+
+
+def rows(results: list[dict[str, Any]]) -> list[str]:
+    found = []
+    for r in results:
+        if (r["rows"], r["columns"]) not in SIZES:
+            continue
+        times = {name: t["p50"] for name, t in r["times"].items()}
+        ours = times["vae_ext"]
+        cells = [r["op"], f"{r['rows']} × {r['columns']}"]
+        cells += [f"{times[n]:.3f}" for n in ("eager", "distributions", "compile", "vae_ext")]
+        cells += [f"{times[n] / ours:.1f}" for n in ("eager", "distributions", "compile")]
+        cells.append(f"{100 * times['copy'] / ours:.0f} %")
+        found.append(f"| {' | '.join(cells)} |")
+    return found
+
+
+def training_rows(steps: list[dict[str, Any]]) -> list[str]:
+    found = []
+    for s in steps:
+        usual, ours, none = (s["times"][n]["p50"] for n in ("eager", "vae_ext", "none"))
+        peak = [s["peak_bytes"][n] / 1e6 for n in ("eager", "vae_ext")]
+        cells = [s["model"], f"{usual:.2f}", f"{ours:.2f}", f"{100 * (usual - none) / usual:.0f} %"]
+        cells += [f"{usual / ours:.2f}", *[f"{p:.1f}" for p in peak]]
+        found.append(f"| {' | '.join(cells)} |")
+    return found
+
+
+def slower(results: list[dict[str, Any]]) -> list[str]:
+    """The cells in which another contender was faster by more than the clock's noise, 3 %."""
+    found = []
+    for r in results:
+        times = {name: t["p50"] for name, t in r["times"].items()}
+        names = [n for n in ("eager", "compile") if times[n] < 0.97 * times["vae_ext"]]
+        found += [
+            f"{r['op']} {r['rows']} × {r['columns']} ({n} / vae_ext {times[n] / times['vae_ext']:.2f})"
+            for n in names
+        ]
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("results", nargs="+", type=Path)
+    for file in parser.parse_args().results:
+        document = json.loads(file.read_text())
+        print(file.name)
+        print(*rows(document["results"]), sep="\n")
+        print(*training_rows(document["training"]), sep="\n")
+        print("slower:", "; ".join(slower(document["results"])))
+
+
+if __name__ == "__main__":
+    main()
