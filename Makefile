@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 NATIVE_SOURCES := $(shell find csrc -type f)
 
-.PHONY: demo test cuda gpu-check lint format check-install bench clean
+.PHONY: demo test cuda gpu-check lint format check-install bench pictures clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python examples/train_vae.py $(ARGS)
@@ -40,6 +40,10 @@ format: $(VENV)/lint.stamp
 # Isolated builds in environments of their own: with the native library, and without it.
 check-install: $(VENV)/base.stamp
 	sh tools/check_install.sh $(abspath $(BIN)/python)
+
+# The README's pictures, from the committed results.
+pictures: $(VENV)/test.stamp
+	$(BIN)/python -m benchmarks.plot benchmarks/results/*.json --out docs/pictures
 
 bench: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks $(ARGS)

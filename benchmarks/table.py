@@ -41,11 +41,9 @@ def slower(results: list[dict[str, Any]]) -> list[str]:
     found = []
     for r in results:
         times = {name: t["p50"] for name, t in r["times"].items()}
-        names = [n for n in ("eager", "compile") if times[n] < 0.97 * times["vae_ext"]]
-        found += [
-            f"{r['op']} {r['rows']} × {r['columns']} ({n} / vae_ext {times[n] / times['vae_ext']:.2f})"
-            for n in names
-        ]
+        ratios = {n: times[n] / times["vae_ext"] for n in ("eager", "compile")}
+        where = f"{r['op']} {r['rows']} × {r['columns']}"
+        found += [f"{where} ({n} {ratio:.2f} ×)" for n, ratio in ratios.items() if ratio < 0.97]
     return found
 
 
