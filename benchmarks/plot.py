@@ -46,6 +46,7 @@ def panels(results: list[dict[str, Any]]) -> tuple[Any, list[tuple[Any, list[dic
     for axis, key in zip(axes.flat, keys, strict=False):
         axis.set_title(", ".join(key))
         axis.set_xscale("log")
+        axis.set_xlabel("elements")
         axis.grid(alpha=0.3)
         mine = [r for r in results if (r["op"], r["dtype"]) == key]
         found.append((axis, sorted(mine, key=elements)))
@@ -70,7 +71,6 @@ def draw(results: list[dict[str, Any]], path: Path, title: str, label: str, seri
         for axis, _ in found:
             axis.set_yscale("log")
     figure.suptitle(title)
-    figure.supxlabel("elements")
     figure.supylabel(label)
     figure.legend(*found[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     figure.savefig(path, dpi=110)
