@@ -6,21 +6,6 @@
 namespace vae_ext {
 namespace {
 
-struct Problem {
-  EventPlan plan;
-  ScalarType dtype;
-
-  // logits, target [...], broadcast with each other. A bool or uint8 target follows the logits'
-  // dtype.
-  Problem(const Tensor& logits, const Tensor& target, int64_t event_dims, int64_t reduction)
-      : plan(broadcast(shape_of(logits), shape_of(target)), event_dims, reduction),
-        dtype(logits.scalar_type()) {
-    if (storage_of(target.scalar_type()) != Storage::kByte) {
-      dtype = promote(dtype, target.scalar_type());
-    }
-  }
-};
-
 template <class T>
 void forward(const EventPlan& plan, const Tensor& out, const Tensor& logits, const Tensor& target) {
   const auto& k = kernels<T>();
@@ -31,9 +16,9 @@ void forward(const EventPlan& plan, const Tensor& out, const Tensor& logits, con
 
 Tensor bernoulli_log_likelihood(const Tensor& logits, const Tensor& target, int64_t event_dims,
                                 int64_t reduction) {
-  const Problem p(logits, target, event_dims, reduction);
+  const Problem p = bernoulli_problem(logits, target, event_dims, reduction);
   Tensor out = p.plan.allocate(p.dtype, logits);
-  const auto run = p.dtype == ScalarType::Double ? forward<double> : forward<float>;
+  const auto run = p.wide() ? forward<double> : forward<float>;
   run(p.plan, out, logits, target);
   return out;
 }
@@ -59,11 +44,11 @@ Gradients backward(const EventPlan& plan, const Input<T>& g, const Tensor& logit
 Gradients bernoulli_log_likelihood_backward(const Tensor& grad, const Tensor& logits,
                                             const Tensor& target, int64_t event_dims,
                                             int64_t reduction, int64_t wanted) {
-  const Problem p(logits, target, event_dims, reduction);
+  const Problem p = bernoulli_problem(logits, target, event_dims, reduction);
   const auto run = [&]<class T>(T) {
     return backward<T>(p.plan, Input<T>::gradient(grad, p.plan), logits, target, Wanted(wanted));
   };
-  return p.dtype == ScalarType::Double ? run(double{}) : run(float{});
+  return p.wide() ? run(double{}) : run(float{});
 }
 
 // ---- Value and gradients in one pass -----------------------------------------------------------
@@ -96,10 +81,9 @@ std::tuple<Tensor, Tensor, Tensor> bernoulli_log_likelihood_with_gradients(const
                                                                            int64_t event_dims,
                                                                            int64_t reduction,
                                                                            int64_t wanted) {
-  const Problem p(logits, target, event_dims, reduction);
+  const Problem p = bernoulli_problem(logits, target, event_dims, reduction);
   const Tensor out = p.plan.allocate(p.dtype, logits);
-  const bool wide = p.dtype == ScalarType::Double;
-  const auto run = wide ? forward_backward<double> : forward_backward<float>;
+  const auto run = p.wide() ? forward_backward<double> : forward_backward<float>;
   const auto [dlogits, dtarget] = run(p.plan, out, logits, target, Wanted(wanted));
   return {out, dlogits, dtarget};
 }

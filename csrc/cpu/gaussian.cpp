@@ -7,19 +7,6 @@
 namespace vae_ext {
 namespace {
 
-using MaybeTensor = std::optional<Tensor>;
-
-struct Problem {
-  EventPlan plan;
-  ScalarType dtype;
-
-  // mean, target [...], broadcast with each other; logvar broadcastable to them, or absent.
-  Problem(const Tensor& mean, const Tensor& target, const MaybeTensor& logvar, int64_t event_dims,
-          int64_t reduction)
-      : plan(broadcast(broadcast(shape_of(mean), shape_of(target)), logvar), event_dims, reduction),
-        dtype(promote(promote(mean.scalar_type(), target.scalar_type()), logvar)) {}
-};
-
 template <class T>
 void forward(const EventPlan& plan, const Tensor& out, const Tensor& mean, const Tensor& target,
              const MaybeTensor& logvar, double logvar_value) {
@@ -33,9 +20,9 @@ void forward(const EventPlan& plan, const Tensor& out, const Tensor& mean, const
 
 Tensor gaussian_log_likelihood(const Tensor& mean, const Tensor& target, const MaybeTensor& logvar,
                                double logvar_value, int64_t event_dims, int64_t reduction) {
-  const Problem p(mean, target, logvar, event_dims, reduction);
+  const Problem p = gaussian_problem(mean, target, logvar, event_dims, reduction);
   Tensor out = p.plan.allocate(p.dtype, mean);
-  const auto run = p.dtype == ScalarType::Double ? forward<double> : forward<float>;
+  const auto run = p.wide() ? forward<double> : forward<float>;
   run(p.plan, out, mean, target, logvar, logvar_value);
   return out;
 }
@@ -69,12 +56,12 @@ Gradients gaussian_log_likelihood_backward(const Tensor& grad, const Tensor& mea
                                            const Tensor& target, const MaybeTensor& logvar,
                                            double logvar_value, int64_t event_dims,
                                            int64_t reduction, int64_t wanted) {
-  const Problem p(mean, target, logvar, event_dims, reduction);
+  const Problem p = gaussian_problem(mean, target, logvar, event_dims, reduction);
   const auto run = [&]<class T>(T) {
     return backward<T>(p.plan, Input<T>::gradient(grad, p.plan), mean, target, logvar, logvar_value,
                        Wanted(wanted));
   };
-  return p.dtype == ScalarType::Double ? run(double{}) : run(float{});
+  return p.wide() ? run(double{}) : run(float{});
 }
 
 // ---- Value and gradients in one pass -----------------------------------------------------------
@@ -118,10 +105,9 @@ Gradients forward_backward(const EventPlan& plan, const Tensor& out, const Tenso
 std::tuple<Tensor, Tensor, Tensor, Tensor> gaussian_log_likelihood_with_gradients(
     const Tensor& mean, const Tensor& target, const MaybeTensor& logvar, double logvar_value,
     int64_t event_dims, int64_t reduction, int64_t wanted) {
-  const Problem p(mean, target, logvar, event_dims, reduction);
+  const Problem p = gaussian_problem(mean, target, logvar, event_dims, reduction);
   const Tensor out = p.plan.allocate(p.dtype, mean);
-  const bool wide = p.dtype == ScalarType::Double;
-  const auto run = wide ? forward_backward<double> : forward_backward<float>;
+  const auto run = p.wide() ? forward_backward<double> : forward_backward<float>;
   const auto [dmean, dtarget, dlogvar] =
       run(p.plan, out, mean, target, logvar, logvar_value, Wanted(wanted));
   return {out, dmean, dtarget, dlogvar};

@@ -6,16 +6,6 @@
 namespace vae_ext {
 namespace {
 
-using MaybeTensor = std::optional<Tensor>;
-
-// mu, logvar [...]; prior_mu, prior_logvar broadcastable, absent together for N(0, I).
-EventPlan plan_of(const Tensor& mu, const Tensor& logvar, const MaybeTensor& prior_mu,
-                  const MaybeTensor& prior_logvar, int64_t event_dims, int64_t reduction) {
-  Shape shape = broadcast(shape_of(mu), shape_of(logvar));
-  shape = broadcast(broadcast(shape, prior_mu), prior_logvar);
-  return EventPlan(std::move(shape), event_dims, reduction);
-}
-
 template <class T>
 void forward(const EventPlan& plan, const Tensor& out, const Tensor& mu, const Tensor& logvar,
              const MaybeTensor& prior_mu, const MaybeTensor& prior_logvar) {
@@ -35,12 +25,10 @@ void forward(const EventPlan& plan, const Tensor& out, const Tensor& mu, const T
 
 Tensor gaussian_kl(const Tensor& mu, const Tensor& logvar, const MaybeTensor& prior_mu,
                    const MaybeTensor& prior_logvar, int64_t event_dims, int64_t reduction) {
-  const EventPlan plan = plan_of(mu, logvar, prior_mu, prior_logvar, event_dims, reduction);
-  ScalarType dtype = promote(mu.scalar_type(), logvar.scalar_type());
-  dtype = promote(promote(dtype, prior_mu), prior_logvar);
-  Tensor out = plan.allocate(dtype, mu);
-  const auto run = dtype == ScalarType::Double ? forward<double> : forward<float>;
-  run(plan, out, mu, logvar, prior_mu, prior_logvar);
+  const Problem p = kl_problem(mu, logvar, prior_mu, prior_logvar, event_dims, reduction);
+  Tensor out = p.plan.allocate(p.dtype, mu);
+  const auto run = p.wide() ? forward<double> : forward<float>;
+  run(p.plan, out, mu, logvar, prior_mu, prior_logvar);
   return out;
 }
 
@@ -90,11 +78,9 @@ Gradients backward(const EventPlan& plan, const Tensor& grad, const Tensor& mu,
 Gradients gaussian_kl_backward(const Tensor& grad, const Tensor& mu, const Tensor& logvar,
                                const MaybeTensor& prior_mu, const MaybeTensor& prior_logvar,
                                int64_t event_dims, int64_t reduction, int64_t wanted) {
-  const EventPlan plan = plan_of(mu, logvar, prior_mu, prior_logvar, event_dims, reduction);
-  ScalarType dtype = promote(mu.scalar_type(), logvar.scalar_type());
-  dtype = promote(promote(dtype, prior_mu), prior_logvar);
-  const auto run = dtype == ScalarType::Double ? backward<double> : backward<float>;
-  return run(plan, grad, mu, logvar, prior_mu, prior_logvar, Wanted(wanted));
+  const Problem p = kl_problem(mu, logvar, prior_mu, prior_logvar, event_dims, reduction);
+  const auto run = p.wide() ? backward<double> : backward<float>;
+  return run(p.plan, grad, mu, logvar, prior_mu, prior_logvar, Wanted(wanted));
 }
 
 }  // namespace

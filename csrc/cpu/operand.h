@@ -5,7 +5,7 @@
 
 #include <array>
 
-#include "../layout.h"
+#include "../problems.h"
 #include "kernels.h"
 
 namespace vae_ext {

@@ -38,26 +38,9 @@ struct Both {  // incoming, logits, target
 template <int kSums>
 using ValueBody = Map<Value, kSums>;
 
-struct Problem {
-  EventPlan plan;
-  ScalarType dtype;
-
-  // logits, target [...], broadcast with each other. A bool or uint8 target follows the logits'
-  // dtype.
-  Problem(const Tensor& logits, const Tensor& target, int64_t event_dims, int64_t reduction)
-      : plan(broadcast(shape_of(logits), shape_of(target)), event_dims, reduction),
-        dtype(logits.scalar_type()) {
-    if (storage_of(target.scalar_type()) != Storage::kByte) {
-      dtype = promote(dtype, target.scalar_type());
-    }
-  }
-
-  bool wide() const { return dtype == ScalarType::Double; }
-};
-
 Tensor bernoulli_log_likelihood(const Tensor& logits, const Tensor& target, int64_t event_dims,
                                 int64_t reduction) {
-  const Problem p(logits, target, event_dims, reduction);
+  const Problem p = bernoulli_problem(logits, target, event_dims, reduction);
   const Launcher launcher(logits);
   return reduced<ValueBody>(launcher, p.plan, p.dtype, logits, [&](auto& body, int width) {
     body.in[0] = Operand(logits, p.plan.shape, width);
@@ -70,7 +53,7 @@ std::tuple<Tensor, Tensor> bernoulli_log_likelihood_backward(const Tensor& grad,
                                                              const Tensor& target,
                                                              int64_t event_dims, int64_t reduction,
                                                              int64_t wanted_bits) {
-  const Problem p(logits, target, event_dims, reduction);
+  const Problem p = bernoulli_problem(logits, target, event_dims, reduction);
   const Wanted wanted(wanted_bits);
   const Launcher launcher(logits);
   const auto out = gradients<Map<Derivatives>, 2>(
@@ -89,7 +72,7 @@ std::tuple<Tensor, Tensor, Tensor> bernoulli_log_likelihood_with_gradients(const
                                                                            int64_t event_dims,
                                                                            int64_t reduction,
                                                                            int64_t wanted_bits) {
-  const Problem p(logits, target, event_dims, reduction);
+  const Problem p = bernoulli_problem(logits, target, event_dims, reduction);
   const Wanted wanted(wanted_bits);
   const Launcher launcher(logits);
   const Tensor value = p.plan.allocate(p.dtype, logits);

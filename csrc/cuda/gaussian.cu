@@ -9,8 +9,6 @@
 namespace vae_ext {
 namespace {
 
-using MaybeTensor = std::optional<Tensor>;
-
 struct Value {  // mean, target, logvar
   static constexpr int kInputs = 3, kOutputs = 1;
   template <class T>
@@ -48,28 +46,21 @@ struct Both {
 template <int kSums>
 using ValueBody = Map<Value, kSums>;
 
-struct Problem {
-  EventPlan plan;
-  ScalarType dtype;
+struct GaussianProblem : Problem {
   Launcher launcher;
   const Tensor& mean;
   const Tensor& target;
   const MaybeTensor& logvar;
   double logvar_value;
 
-  // mean, target [...], broadcast with each other; logvar broadcastable to them, or absent.
-  Problem(const Tensor& mean_, const Tensor& target_, const MaybeTensor& logvar_, double value,
-          int64_t event_dims, int64_t reduction)
-      : plan(broadcast(broadcast(shape_of(mean_), shape_of(target_)), logvar_), event_dims,
-             reduction),
-        dtype(promote(promote(mean_.scalar_type(), target_.scalar_type()), logvar_)),
+  GaussianProblem(const Tensor& mean_, const Tensor& target_, const MaybeTensor& logvar_,
+                  double value, int64_t event_dims, int64_t reduction)
+      : Problem(gaussian_problem(mean_, target_, logvar_, event_dims, reduction)),
         launcher(mean_),
         mean(mean_),
         target(target_),
         logvar(logvar_),
         logvar_value(value) {}
-
-  bool wide() const { return dtype == ScalarType::Double; }
 
   void fill(Operand* in, int width) const {
     in[0] = Operand(mean, plan.shape, width);
@@ -108,7 +99,7 @@ struct Problem {
 
 Tensor gaussian_log_likelihood(const Tensor& mean, const Tensor& target, const MaybeTensor& logvar,
                                double logvar_value, int64_t event_dims, int64_t reduction) {
-  const Problem p(mean, target, logvar, logvar_value, event_dims, reduction);
+  const GaussianProblem p(mean, target, logvar, logvar_value, event_dims, reduction);
   return reduced<ValueBody>(p.launcher, p.plan, p.dtype, mean,
                             [&](auto& body, int width) { p.fill(body.in, width); });
 }
@@ -116,7 +107,7 @@ Tensor gaussian_log_likelihood(const Tensor& mean, const Tensor& target, const M
 std::tuple<Tensor, Tensor, Tensor> gaussian_log_likelihood_backward(
     const Tensor& grad, const Tensor& mean, const Tensor& target, const MaybeTensor& logvar,
     double logvar_value, int64_t event_dims, int64_t reduction, int64_t wanted) {
-  const Problem p(mean, target, logvar, logvar_value, event_dims, reduction);
+  const GaussianProblem p(mean, target, logvar, logvar_value, event_dims, reduction);
   const auto incoming = [&](int width) { return Operand::gradient(grad, p.plan, width); };
   return p.differentiate<Derivatives, 0>(Wanted(wanted), incoming, {});
 }
@@ -124,7 +115,7 @@ std::tuple<Tensor, Tensor, Tensor> gaussian_log_likelihood_backward(
 std::tuple<Tensor, Tensor, Tensor, Tensor> gaussian_log_likelihood_with_gradients(
     const Tensor& mean, const Tensor& target, const MaybeTensor& logvar, double logvar_value,
     int64_t event_dims, int64_t reduction, int64_t wanted) {
-  const Problem p(mean, target, logvar, logvar_value, event_dims, reduction);
+  const GaussianProblem p(mean, target, logvar, logvar_value, event_dims, reduction);
   const Tensor value = p.plan.allocate(p.dtype, mean);
   const auto incoming = [&](int) { return Operand::constant(kExpectedGradient * p.plan.scale()); };
   auto [dmean, dtarget, dlogvar] =

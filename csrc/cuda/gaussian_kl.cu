@@ -9,8 +9,6 @@
 namespace vae_ext {
 namespace {
 
-using MaybeTensor = std::optional<Tensor>;
-
 struct Standard {  // mu, logvar
   static constexpr int kInputs = 2, kOutputs = 1;
   template <class T>
@@ -52,22 +50,6 @@ using StandardValue = Map<Standard, kSums>;
 template <int kSums>
 using PriorValue = Map<Prior, kSums>;
 
-struct Problem {
-  EventPlan plan;
-  ScalarType dtype;
-
-  // mu, logvar [...]; prior_mu, prior_logvar broadcastable, absent together for N(0, I).
-  Problem(const Tensor& mu, const Tensor& logvar, const MaybeTensor& prior_mu,
-          const MaybeTensor& prior_logvar, int64_t event_dims, int64_t reduction)
-      : plan(
-            broadcast(broadcast(broadcast(shape_of(mu), shape_of(logvar)), prior_mu), prior_logvar),
-            event_dims, reduction),
-        dtype(promote(promote(promote(mu.scalar_type(), logvar.scalar_type()), prior_mu),
-                      prior_logvar)) {}
-
-  bool wide() const { return dtype == ScalarType::Double; }
-};
-
 }  // namespace
 
 Tensor kl_to_standard(const Launcher& launcher, const EventPlan& plan, ScalarType dtype,
@@ -82,7 +64,7 @@ namespace {
 
 Tensor gaussian_kl(const Tensor& mu, const Tensor& logvar, const MaybeTensor& prior_mu,
                    const MaybeTensor& prior_logvar, int64_t event_dims, int64_t reduction) {
-  const Problem p(mu, logvar, prior_mu, prior_logvar, event_dims, reduction);
+  const Problem p = kl_problem(mu, logvar, prior_mu, prior_logvar, event_dims, reduction);
   const Launcher launcher(mu);
   if (!prior_mu && !prior_logvar) return kl_to_standard(launcher, p.plan, p.dtype, mu, logvar);
   return reduced<PriorValue>(launcher, p.plan, p.dtype, mu, [&](auto& body, int width) {
@@ -96,7 +78,7 @@ Tensor gaussian_kl(const Tensor& mu, const Tensor& logvar, const MaybeTensor& pr
 std::tuple<Tensor, Tensor, Tensor, Tensor> gaussian_kl_backward(
     const Tensor& grad, const Tensor& mu, const Tensor& logvar, const MaybeTensor& prior_mu,
     const MaybeTensor& prior_logvar, int64_t event_dims, int64_t reduction, int64_t wanted_bits) {
-  const Problem p(mu, logvar, prior_mu, prior_logvar, event_dims, reduction);
+  const Problem p = kl_problem(mu, logvar, prior_mu, prior_logvar, event_dims, reduction);
   const Wanted wanted(wanted_bits);
   const Launcher launcher(mu);
   const auto triple = [&](auto& body, int width) {

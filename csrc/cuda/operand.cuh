@@ -2,7 +2,7 @@
 // the cheap cases told from the others on the host.
 #pragma once
 
-#include "../layout.h"
+#include "../problems.h"
 #include "launch.cuh"
 
 namespace vae_ext {

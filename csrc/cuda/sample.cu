@@ -12,19 +12,6 @@
 namespace vae_ext {
 namespace {
 
-using MaybeTensor = std::optional<Tensor>;
-
-// z [n_samples, *shape], or [*shape] for n_samples = 0 (no sample dimension).
-Shape sample_shape(const Shape& shape, int64_t n_samples) {
-  Shape out = shape;
-  if (n_samples > 0) out.insert(out.begin(), n_samples);
-  return out;
-}
-
-ScalarType sample_type(const Tensor& mu, const Tensor& logvar) {
-  return promote(mu.scalar_type(), logvar.scalar_type());
-}
-
 // ---- Forward -----------------------------------------------------------------------------------
 
 // z, and the KL's terms where they are summed.

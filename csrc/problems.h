@@ -1,0 +1,57 @@
+// What an op is asked for, the same on every device: the shape that its tensors broadcast to, how
+// the elements fall into events, and the dtype of elementwise results.
+#pragma once
+
+#include "layout.h"
+
+namespace vae_ext {
+
+using MaybeTensor = std::optional<Tensor>;
+
+struct Problem {
+  EventPlan plan;
+  ScalarType dtype;
+
+  bool wide() const { return dtype == ScalarType::Double; }
+};
+
+// mu, logvar [...]; prior_mu, prior_logvar broadcastable, absent together for N(0, I).
+inline Problem kl_problem(const Tensor& mu, const Tensor& logvar, const MaybeTensor& prior_mu,
+                          const MaybeTensor& prior_logvar, int64_t event_dims, int64_t reduction) {
+  Shape shape = broadcast(shape_of(mu), shape_of(logvar));
+  shape = broadcast(broadcast(shape, prior_mu), prior_logvar);
+  const ScalarType dtype = promote(mu.scalar_type(), logvar.scalar_type());
+  return {EventPlan(std::move(shape), event_dims, reduction),
+          promote(promote(dtype, prior_mu), prior_logvar)};
+}
+
+// logits, target [...], broadcast with each other. A bool or uint8 target follows the logits'
+// dtype.
+inline Problem bernoulli_problem(const Tensor& logits, const Tensor& target, int64_t event_dims,
+                                 int64_t reduction) {
+  const bool binary = storage_of(target.scalar_type()) == Storage::kByte;
+  const ScalarType dtype = logits.scalar_type();
+  return {EventPlan(broadcast(shape_of(logits), shape_of(target)), event_dims, reduction),
+          binary ? dtype : promote(dtype, target.scalar_type())};
+}
+
+// mean, target [...], broadcast with each other; logvar broadcastable to them, or absent.
+inline Problem gaussian_problem(const Tensor& mean, const Tensor& target, const MaybeTensor& logvar,
+                                int64_t event_dims, int64_t reduction) {
+  Shape shape = broadcast(broadcast(shape_of(mean), shape_of(target)), logvar);
+  return {EventPlan(std::move(shape), event_dims, reduction),
+          promote(promote(mean.scalar_type(), target.scalar_type()), logvar)};
+}
+
+// z [n_samples, *shape], or [*shape] for n_samples = 0 (no sample dimension).
+inline Shape sample_shape(const Shape& shape, int64_t n_samples) {
+  Shape out = shape;
+  if (n_samples > 0) out.insert(out.begin(), n_samples);
+  return out;
+}
+
+inline ScalarType sample_type(const Tensor& mu, const Tensor& logvar) {
+  return promote(mu.scalar_type(), logvar.scalar_type());
+}
+
+}  // namespace vae_ext
