@@ -151,11 +151,7 @@ class Contest:
     ) -> None:
         op = OPS[name]
         self.inputs = [
-            (
-                torch.rand(shape, device=device)
-                if i in op.unit_interval
-                else self.normal(shape, device)
-            )
+            (torch.rand if i in op.unit_interval else torch.randn)(shape, device=device)
             .to(dtype)
             .requires_grad_(needed)
             for i, needed in enumerate(op.needs_grad)
@@ -184,10 +180,6 @@ class Contest:
         }
         self.steps = {name: self.step(name) for name in self.functions}
         self.steps["copy"] = lambda: target.copy_(source)
-
-    @staticmethod
-    def normal(shape: tuple[int, int], device: torch.device) -> Tensor:
-        return torch.randn(shape, device=device)
 
     def forward(self, name: str) -> tuple[Tensor, ...]:
         return self.functions[name](*self.inputs)

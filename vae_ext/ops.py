@@ -175,10 +175,15 @@ def _(
     return gradients(tensors, common_shape(*tensors), wanted)
 
 
+def log_likelihood(prediction: Tensor, *others: Maybe, event_dims: int, reduction: int) -> Tensor:
+    tensors = (prediction, *others)
+    dtype = reference.result_dtype(*tensors)
+    return reduced(common_shape(*tensors), dtype, prediction, event_dims, reduction)
+
+
 @torch.library.register_fake("vae_ext::bernoulli_log_likelihood")
 def _(logits: Tensor, target: Tensor, event_dims: int, reduction: int) -> Tensor:
-    dtype = reference.result_dtype(logits, target)
-    return reduced(common_shape(logits, target), dtype, logits, event_dims, reduction)
+    return log_likelihood(logits, target, event_dims=event_dims, reduction=reduction)
 
 
 @torch.library.register_fake("vae_ext::bernoulli_log_likelihood_backward")
@@ -203,9 +208,7 @@ def _(
     event_dims: int,
     reduction: int,
 ) -> Tensor:
-    tensors = (mean, target, logvar)
-    dtype = reference.result_dtype(*tensors)
-    return reduced(common_shape(*tensors), dtype, mean, event_dims, reduction)
+    return log_likelihood(mean, target, logvar, event_dims=event_dims, reduction=reduction)
 
 
 @torch.library.register_fake("vae_ext::gaussian_log_likelihood_backward")
@@ -228,10 +231,8 @@ def _(
     logits: Tensor, target: Tensor, event_dims: int, reduction: int, wanted: int
 ) -> tuple[Tensor, ...]:
     tensors = (logits, target)
-    shape = common_shape(*tensors)
-    dtype = reference.result_dtype(*tensors)
-    value = reduced(shape, dtype, logits, event_dims, reduction)
-    return value, *gradients(tensors, shape, wanted)
+    value = log_likelihood(*tensors, event_dims=event_dims, reduction=reduction)
+    return value, *gradients(tensors, common_shape(*tensors), wanted)
 
 
 @torch.library.register_fake("vae_ext::gaussian_log_likelihood_with_gradients")
@@ -245,10 +246,8 @@ def _(
     wanted: int,
 ) -> tuple[Tensor, ...]:
     tensors = (mean, target, logvar)
-    shape = common_shape(*tensors)
-    dtype = reference.result_dtype(*tensors)
-    value = reduced(shape, dtype, mean, event_dims, reduction)
-    return value, *gradients(tensors, shape, wanted)
+    value = log_likelihood(*tensors, event_dims=event_dims, reduction=reduction)
+    return value, *gradients(tensors, common_shape(*tensors), wanted)
 
 
 @torch.library.register_fake("vae_ext::scale_gradient_")
