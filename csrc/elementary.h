@@ -185,12 +185,13 @@ VAE_EXT_INLINE float log1p_less_f(float f) {
   return f * f * (f * polynomial(c, f) - 0.5f);
 }
 
-// log(1 + e) for 0 <= e <= 1, relative to the value: log1p(1e-30) is 1e-30.
+// log(1 + e) for 0 <= e <= 1, relative to the value: log1p(1e-30) is 1e-30. It is 2 atanh(w / 2).
 VAE_EXT_INLINE float log1p_unit(float e) {
-  const bool large = e > 0.41421356f;
-  const float f = large ? 0.5f * (e - 1.f) : e;  // 1 + e = 2 (1 + f), or 1 + f
-  const float tail = log1p_less_f(f);
-  return large ? (f + 0x1.62e4p-1f) + (tail + 0x1.7f7d1cp-20f) : f + tail;
+  const float w = e / (1.f + 0.5f * e);
+  const float z = w * w;
+  const float c[] = {0x1.555556p-4f, 0x1.9998d4p-7f, 0x1.24c926p-9f, 0x1.bc8cf8p-12f,
+                     0x1.dba26p-14f};
+  return w + w * (z * polynomial(c, z));
 }
 
 VAE_EXT_INLINE double log1p_unit(double e) { return log1p(e); }

@@ -121,11 +121,12 @@ VAE_EXT_INLINE T kl_prior_dprior_logvar(T g, T mu, T logvar, T prior_mu, T prior
 template <Exponent kRange = Exponent::kAny, class T>
 VAE_EXT_INLINE T bernoulli(T logit, T target) {
   // Written so that both terms have one sign: t x - max(x, 0) = -|x| (x > 0 ? 1 - t : t).
-  const T magnitude = fabs(logit);
+  const T minus = -fabs(logit);
   const T weight = logit > T(0) ? T(1) - target : target;
   // At logit = +-inf with a target that agrees, inf * 0 must be its limit, 0.
-  const T linear = weight == T(0) ? T(0) : weight * magnitude;
-  return -(linear + log1p_unit(mul_exp<kRange>(T(1), -magnitude)));
+  const bool agrees = kRange == Exponent::kAny && weight == T(0);
+  const T linear = agrees ? T(0) : weight * minus;
+  return linear - log1p_unit(mul_exp<kRange>(T(1), minus));
 }
 
 // d/dlogit = t - sigmoid(x), which is t - sigmoid(-|x|) for x <= 0 and sigmoid(-|x|) - (1 - t) for
@@ -135,7 +136,7 @@ VAE_EXT_INLINE T bernoulli_dlogit(T g, T logit, T target) {
   const T e = mul_exp<kRange>(T(1), -fabs(logit));
   const T weight = logit > T(0) ? T(1) - target : target;
   const T difference = weight - e / (T(1) + e);
-  return g * (logit > T(0) ? -difference : difference);
+  return (logit > T(0) ? -g : g) * difference;
 }
 
 // d/dtarget = x

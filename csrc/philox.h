@@ -15,29 +15,45 @@ VAE_EXT_INLINE uint64_t multiply_low(uint64_t lane, uint32_t constant) {
   return (lane & 0xFFFFFFFFu) * constant;
 }
 
-// Ten rounds on counters held in the low halves of 64-bit lanes, the high halves being left as they
-// come: then a round's products are single instructions on vectors.
-template <class Lane>
-VAE_EXT_INLINE void philox_rounds(Lane& c0, Lane& c1, Lane& c2, Lane& c3, uint32_t key0,
-                                  uint32_t key1) {
-  for (int round = 0; round < 10; ++round) {
-    const Lane p0 = multiply_low(c0, 0xD2511F53u);
-    const Lane p1 = multiply_low(c2, 0xCD9E8D57u);
-    c0 = (p1 >> 32) ^ c1 ^ key0;
-    c1 = p1;
-    c2 = (p0 >> 32) ^ c3 ^ key1;
-    c3 = p0;
-    key0 += 0x9E3779B9u;
-    key1 += 0xBB67AE85u;
-  }
+// Counters in the low halves of 64-bit lanes, the high halves being left as they come: then a
+// round's products are single instructions on vectors. A counter that is the same for all lanes may
+// be a single number; it becomes lanes in the round that mixes it with some.
+template <class C0, class C1, class C2, class C3>
+struct PhiloxCounters {
+  C0 c0;
+  C1 c1;
+  C2 c2;
+  C3 c3;
+};
+template <class C0, class C1, class C2, class C3>
+PhiloxCounters(C0, C1, C2, C3) -> PhiloxCounters<C0, C1, C2, C3>;
+
+template <class Counters>
+VAE_EXT_INLINE auto philox_round(const Counters& c, uint32_t key0, uint32_t key1) {
+  const auto p0 = multiply_low(c.c0, 0xD2511F53u);
+  const auto p1 = multiply_low(c.c2, 0xCD9E8D57u);
+  return PhiloxCounters{(p1 >> 32) ^ c.c1 ^ key0, p1, (p0 >> 32) ^ c.c3 ^ key1, p0};
+}
+
+// Ten rounds. After three all counters are lanes, whichever of them were to begin with.
+template <class Counters>
+VAE_EXT_INLINE auto philox_rounds(const Counters& counters, uint32_t key0, uint32_t key1) {
+  constexpr uint32_t bump0 = 0x9E3779B9u, bump1 = 0xBB67AE85u;
+  const auto first = philox_round(counters, key0, key1);
+  const auto second = philox_round(first, key0 + bump0, key1 + bump1);
+  auto c = philox_round(second, key0 + 2 * bump0, key1 + 2 * bump1);
+  for (uint32_t i = 3; i < 10; ++i) c = philox_round(c, key0 + i * bump0, key1 + i * bump1);
+  return c;
 }
 
 VAE_EXT_INLINE PhiloxBlock philox4x32_10(uint32_t counter0, uint32_t counter1, uint32_t counter2,
                                          uint32_t counter3, uint32_t key0, uint32_t key1) {
-  uint64_t c0 = counter0, c1 = counter1, c2 = counter2, c3 = counter3;
-  philox_rounds(c0, c1, c2, c3, key0, key1);
-  return {{static_cast<uint32_t>(c0), static_cast<uint32_t>(c1), static_cast<uint32_t>(c2),
-           static_cast<uint32_t>(c3)}};
+  const auto words =
+      philox_rounds(PhiloxCounters<uint64_t, uint64_t, uint64_t, uint64_t>{counter0, counter1,
+                                                                           counter2, counter3},
+                    key0, key1);
+  return {{static_cast<uint32_t>(words.c0), static_cast<uint32_t>(words.c1),
+           static_cast<uint32_t>(words.c2), static_cast<uint32_t>(words.c3)}};
 }
 
 // The words of elements 4 * block ... 4 * block + 3 of a stream.

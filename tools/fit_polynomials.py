@@ -88,6 +88,22 @@ def main() -> None:
     c = fit(log_series, low, high, 7)
     report("log1p", c, lambda f, p: f - f * f / 2 + f**3 * p, mp.log1p, low, high)
 
+    # log(1 + e) = 2 atanh(w) = 2 w (1 + z p(z)), w = e / (2 + e), z = w^2 <= 1/9. (The code has
+    # 2 w for w, and divides coefficient k by 4^(k + 1).)
+    def atanh_series(z: Any) -> Any:
+        w = mp.sqrt(z)
+        return (mp.atanh(w) / w - 1) / z if z > mp.mpf(10) ** -16 else mp.mpf(1) / 3
+
+    c = fit(atanh_series, 0, 1 / 9, 4)
+    report(
+        "atanh(sqrt(z)) / sqrt(z)",
+        c,
+        lambda z, p: 1 + z * p,
+        lambda z: mp.atanh(mp.sqrt(z)) / mp.sqrt(z) if z else mp.mpf(1),
+        0,
+        1 / 9,
+    )
+
     # sin(pi/4 x) = x (pi/4 + x^2 p(x^2)), cos(pi/4 x) = 1 + x^2 q(x^2), |x| <= 1.
     quarter = mp.pi / 4
 

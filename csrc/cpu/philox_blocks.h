@@ -9,20 +9,27 @@ VAE_EXT_NAMESPACE_BEGIN
 
 #if defined(VAE_EXT_AVX512)
 using PhiloxLanes = unsigned long long __attribute__((vector_size(64)));
-using PhiloxWords = uint32_t __attribute__((vector_size(32)));
+using PhiloxWords = uint32_t __attribute__((vector_size(64)));
 VAE_EXT_INLINE PhiloxLanes multiply_low(PhiloxLanes lanes, uint32_t constant) {
   using V = int __attribute__((vector_size(64)));
   using Product = long long __attribute__((vector_size(64)));
   const PhiloxLanes factor = PhiloxLanes{} + constant;
   return (PhiloxLanes)__builtin_ia32_pmuludq512_mask((V)lanes, (V)factor, Product{}, 0xFF);
 }
+VAE_EXT_INLINE PhiloxWords even_words(PhiloxWords a, PhiloxWords b) {
+  return __builtin_shuffle(a, b,
+                           PhiloxWords{0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30});
+}
 #elif defined(VAE_EXT_AVX2)
 using PhiloxLanes = unsigned long long __attribute__((vector_size(32)));
-using PhiloxWords = uint32_t __attribute__((vector_size(16)));
+using PhiloxWords = uint32_t __attribute__((vector_size(32)));
 VAE_EXT_INLINE PhiloxLanes multiply_low(PhiloxLanes lanes, uint32_t constant) {
   using V = int __attribute__((vector_size(32)));
   const PhiloxLanes factor = PhiloxLanes{} + constant;
   return (PhiloxLanes)__builtin_ia32_pmuludq256((V)lanes, (V)factor);
+}
+VAE_EXT_INLINE PhiloxWords even_words(PhiloxWords a, PhiloxWords b) {
+  return __builtin_shuffle(a, b, PhiloxWords{0, 2, 4, 6, 8, 10, 12, 14});
 }
 #endif
 
@@ -45,16 +52,18 @@ struct PhiloxGroup {
   VAE_EXT_INLINE PhiloxGroup operator^(const PhiloxGroup& x) const {
     return make([&](int i) { return v[i] ^ x.v[i]; });
   }
-  VAE_EXT_INLINE PhiloxGroup operator^(uint32_t x) const {
+  VAE_EXT_INLINE PhiloxGroup operator^(uint64_t x) const {
     return make([&](int i) { return v[i] ^ (PhiloxLanes{} + x); });
   }
   VAE_EXT_INLINE void store_low(uint32_t* out) const {
-    for (int i = 0; i < kVectors; ++i) {
-      const PhiloxWords low = __builtin_convertvector(v[i], PhiloxWords);
+    for (int i = 0; i < kVectors; i += 2) {
+      const PhiloxWords low = even_words((PhiloxWords)v[i], (PhiloxWords)v[i + 1]);
       __builtin_memcpy(out + i * kLanes, &low, sizeof low);
     }
   }
 };
+
+VAE_EXT_INLINE PhiloxGroup operator^(uint64_t x, const PhiloxGroup& group) { return group ^ x; }
 
 VAE_EXT_INLINE PhiloxGroup multiply_low(const PhiloxGroup& lanes, uint32_t constant) {
   return PhiloxGroup::make([&](int i) { return multiply_low(lanes.v[i], constant); });
@@ -68,20 +77,26 @@ template <int kRow>
 inline void philox_blocks(int n, uint64_t seed, uint64_t stream, uint64_t first,
                           uint32_t (&word)[4][kRow]) {
   static_assert(kRow % kPhiloxGroup == 0);
+  const auto key0 = static_cast<uint32_t>(seed), key1 = static_cast<uint32_t>(seed >> 32);
+  const uint64_t c2 = stream, c3 = stream >> 32;
   PhiloxLanes iota;
   for (int i = 0; i < PhiloxGroup::kLanes; ++i) iota[i] = static_cast<uint64_t>(i);
   for (int b = 0; b < n; b += kPhiloxGroup) {
-    PhiloxGroup c0 = PhiloxGroup::make(
-        [&](int i) { return iota + (first + static_cast<uint64_t>(b + i * PhiloxGroup::kLanes)); });
-    PhiloxGroup c1 = c0 >> 32;
-    PhiloxGroup c2 =
-        PhiloxGroup::make([&](int) { return PhiloxLanes{} + static_cast<uint32_t>(stream); });
-    PhiloxGroup c3 = PhiloxGroup::make([&](int) { return PhiloxLanes{} + (stream >> 32); });
-    philox_rounds(c0, c1, c2, c3, static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32));
-    c0.store_low(&word[0][b]);
-    c1.store_low(&word[1][b]);
-    c2.store_low(&word[2][b]);
-    c3.store_low(&word[3][b]);
+    const uint64_t block = first + static_cast<uint64_t>(b);
+    const PhiloxGroup c0 = PhiloxGroup::make(
+        [&](int i) { return iota + (block + static_cast<uint64_t>(i * PhiloxGroup::kLanes)); });
+    const auto store = [&](const auto& words) {
+      words.c0.store_low(&word[0][b]);
+      words.c1.store_low(&word[1][b]);
+      words.c2.store_low(&word[2][b]);
+      words.c3.store_low(&word[3][b]);
+    };
+    // All blocks but 0 begin with the same high half, except every 2^32nd time.
+    if (block >> 32 == (block + kPhiloxGroup - 1) >> 32) {
+      store(philox_rounds(PhiloxCounters{c0, block >> 32, c2, c3}, key0, key1));
+    } else {
+      store(philox_rounds(PhiloxCounters{c0, c0 >> 32, c2, c3}, key0, key1));
+    }
   }
 }
 
