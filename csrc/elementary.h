@@ -75,11 +75,12 @@ VAE_EXT_INLINE float mul_exp(float a, float y) {
   const int32_t k = e.k;
   const float m = 1.f + e.growth;
   if constexpr (kRange == Exponent::kSmall) return (a * power_of_two(k)) * m;
-  // 2^k in four factors, each a normal float. One comes first, so that a subnormal a is scaled up
-  // before it is rounded; the rest come last, so that the result is scaled down after it is.
-  const int32_t quarter = k >> 2;
+  // 2^k in four factors, each a normal float. Those before m scale a subnormal a up before it is
+  // rounded, and a large one down before m > 1 makes it overflow; the last, 2 or more where k > 0,
+  // lets m < 1 come first.
+  const int32_t last = (k + 3) >> 2, quarter = k / 4;
   const float s = power_of_two(quarter);
-  return ((((a * s) * m) * s) * s) * power_of_two(k - 3 * quarter);
+  return ((((a * power_of_two(k - last - 2 * quarter)) * s) * s) * m) * power_of_two(last);
 }
 
 template <Exponent kRange = Exponent::kAny>

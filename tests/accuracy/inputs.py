@@ -1,0 +1,105 @@
+"""What the errors are measured on: ordinary draws, sweeps, cancellations and special values."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SPECIAL = [0.0, 1e-45, 1e-40, 1.0, 88.8, 104.0, 1e4, float(np.finfo(np.float32).max), math.inf]
+SPECIAL = [sign * x for x in SPECIAL for sign in (1, -1)] + [math.nan]
+FEW = [0.0, -0.0, 1e-40, -1.0, 88.8, -104.0, -1e4, 3e38, math.inf, -math.inf, math.nan]
+TARGETS = [0.0, 1e-45, 1e-3, 0.5, 1.0]
+
+INPUTS = {  # of each op
+    "kl": 2,
+    "kl_prior": 4,
+    "bernoulli": 2,
+    "gaussian": 3,
+    "sample": 3,
+}
+
+
+class Draw:
+    def __init__(self, n: int, seed: int = 0) -> None:
+        self.n = n
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def uniform(self, low: float = 0, high: float = 1) -> Tensor:
+        u = torch.rand(self.n, dtype=torch.float64, generator=self.generator)
+        return low + (high - low) * u
+
+    def normal(self, scale: float = 1) -> Tensor:
+        return scale * torch.randn(self.n, dtype=torch.float64, generator=self.generator)
+
+    def log_uniform(self, low: float, high: float) -> Tensor:
+        """Of either sign, every order of magnitude as often."""
+        size = torch.exp(self.uniform(math.log(low), math.log(high)))
+        return torch.where(self.uniform() < 0.5, -size, size)
+
+    def binary(self) -> Tensor:
+        return (self.uniform() < 0.5).double()
+
+
+def draws(op: str, n: int) -> dict[str, list[Tensor]]:
+    """Sets of n elements by name, in float64; they are then rounded to the dtype under test."""
+    d = Draw(n)
+    if op == "kl":
+        near = [d.log_uniform(1e-12, 0.1), d.log_uniform(1e-12, 0.1)]
+        return {
+            "ordinary": [d.normal(), d.normal()],
+            "sweep": [d.log_uniform(1e-45, 1e6), d.log_uniform(1e-30, 88)],
+            "near 0": near,
+            "mu = 0": [torch.zeros(n, dtype=torch.float64), d.log_uniform(1e-12, 10)],
+        }
+    if op == "kl_prior":
+        mu, logvar = d.normal(), d.normal(3)
+        return {
+            "ordinary": [d.normal() for _ in range(4)],
+            "sweep": [
+                d.log_uniform(1e-30, 1e3),
+                d.normal(10),
+                d.log_uniform(1e-30, 1e3),
+                d.normal(10),
+            ],
+            "near the prior": [
+                mu,
+                logvar,
+                mu + d.log_uniform(1e-9, 0.1),
+                logvar + d.log_uniform(1e-9, 0.1),
+            ],
+        }
+    if op == "bernoulli":
+        return {
+            "ordinary": [d.normal(3), d.uniform()],
+            "binary": [d.normal(3), d.binary()],
+            "sweep, binary": [d.log_uniform(1e-30, 1e4), d.binary()],
+            "sweep, soft": [d.log_uniform(1e-30, 1e4), d.uniform()],
+        }
+    if op == "gaussian":
+        mean = d.normal()
+        return {
+            "ordinary": [d.normal(), d.normal(), d.normal()],
+            "sweep": [d.log_uniform(1e-30, 1e3), d.log_uniform(1e-30, 1e3), d.normal(12)],
+            "near the mean": [mean, mean + d.log_uniform(1e-9, 0.1), d.log_uniform(1e-30, 20)],
+        }
+    return {
+        "ordinary": [d.normal(), d.normal(), d.normal()],
+        "sweep": [d.log_uniform(1e-45, 1e6), d.log_uniform(1e-30, 60), d.normal()],
+    }
+
+
+def special(op: str) -> list[Tensor]:
+    """Every combination of the special values."""
+    values = {
+        "kl": [SPECIAL] * 2,
+        "kl_prior": [FEW] * 4,
+        "bernoulli": [SPECIAL, TARGETS],
+        "gaussian": [SPECIAL] * 3,
+        "sample": [SPECIAL] * 3,
+    }[op]
+    table = torch.tensor(list(itertools.product(*values)), dtype=torch.float64)
+    return list(table.unbind(1))

@@ -1,0 +1,145 @@
+"""The accuracy that docs/accuracy.md states, on smaller sets of the same inputs."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import vae_ext
+
+from .exact import HAS_LONG, LONG, box_muller, Bulk
+from .inputs import draws, special
+from .limits import depends_on_nan, value
+from .measure import (
+    HALF,
+    bulk,
+    digits,
+    error,
+    exact_and_terms,
+    limits,
+    long_array,
+    spacing,
+)
+from .quantities import OPS, QUANTITIES, Quantity, evaluate
+
+N = 1 << 14
+NAMES = [f"{q.op}-{q.name}-{q.unit}" for q in QUANTITIES]
+
+
+def check(quantity: Quantity, dtype: torch.dtype, n: int = N) -> None:
+    limit = limits(quantity, dtype)
+    for name, inputs in draws(quantity.op, n).items():
+        if not quantity.uses(name):
+            continue
+        if dtype in HALF and quantity.by is not None and name != "ordinary":
+            continue
+        rounded = [t.to(dtype) for t in inputs]
+        got = evaluate(OPS[quantity.op].ours, rounded, quantity.by)
+        found = error(quantity, got, *exact_and_terms(quantity, rounded), dtype, limit)
+        assert found.max <= limit, (
+            f"{name}: {found.max:.3f} {quantity.unit} > {limit} at "
+            f"{[t.double()[found.at].item() for t in rounded]}, got {got[found.at].item()!r}"
+        )
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES, ids=NAMES)
+def test_float32(quantity: Quantity, simd: str) -> None:
+    check(quantity, torch.float32)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("quantity", QUANTITIES, ids=NAMES)
+def test_other_dtypes(quantity: Quantity, dtype: torch.dtype) -> None:
+    check(quantity, dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("quantity", QUANTITIES, ids=NAMES)
+def test_special_values(quantity: Quantity, dtype: torch.dtype, simd: str) -> None:
+    """The limit at infinity, NaN for NaN, and finite results wherever they are representable."""
+    inputs = [t.to(dtype) for t in special(quantity.op)]
+    got = evaluate(OPS[quantity.op].ours, inputs, quantity.by)
+    rows = list(zip(*(t.double().tolist() for t in inputs), strict=True))
+    if quantity.op == "kl_prior":
+        pick = range(0, len(rows), 7)
+    else:
+        pick = range(0, len(rows), 3 if len(rows) > 2000 else 1)
+    largest = torch.finfo(dtype).max
+    exact = [value(quantity, list(rows[i]), largest) for i in pick]
+    known = [i for i, v in zip(pick, exact, strict=True) if v is not None]
+    wanted = np.array([v for v in exact if v is not None], dtype=LONG)
+    terms = None
+    if quantity.terms is not None:
+        terms = bulk(quantity.terms, [t[known] for t in inputs])
+        terms = np.where(np.isfinite(terms), terms, np.inf)
+    limit = limits(quantity, dtype)
+    results = got[known]
+    result = long_array(results)
+    nan_in = np.isnan(wanted)
+    finite = np.isfinite(wanted) & (np.abs(wanted) <= LONG(largest))
+    for i, k in enumerate(known):
+        where = f"at {rows[k]}: {result[i]}, exact {wanted[i]}"
+        if depends_on_nan(quantity, list(rows[k])):
+            assert np.isnan(result[i]), where
+        elif nan_in[i]:
+            continue  # the limit is undefined
+        elif finite[i]:
+            assert np.isfinite(result[i]), where
+        else:
+            assert not np.isnan(result[i]), where
+            assert np.sign(result[i]) == np.sign(wanted[i]), where
+    fine = [i for i in range(len(known)) if finite[i] and (terms is None or np.isfinite(terms[i]))]
+    if fine:
+        found = error(
+            quantity,
+            results[fine],
+            wanted[fine],
+            None if terms is None else terms[fine],
+            dtype,
+            limit,
+        )
+        assert found.max <= limit, f"{found.max} at {rows[known[fine[found.at]]]}"
+
+
+def test_variates(simd: str) -> None:
+    """From the same words, to 1e-6 absolute; float64 to 1e-14."""
+    n = 1 << 20
+    words = vae_ext.philox_words(n, 3).numpy().astype(LONG)
+    even, odd = box_muller(Bulk, words[0::2], words[1::2])
+    exact = np.stack([even, odd], 1).reshape(-1)
+    for dtype, limit in ((torch.float32, 1e-6), (torch.float64, 1e-14)):
+        eps = long_array(vae_ext.standard_normal(n, seed=3, dtype=dtype))
+        assert float(np.abs(eps - exact).max()) <= limit
+
+
+@pytest.mark.skipif(not HAS_LONG, reason="long double has no more digits than double here")
+@pytest.mark.parametrize("quantity", QUANTITIES, ids=NAMES)
+def test_the_oracle(quantity: Quantity) -> None:
+    """80 bits against 50 digits: far below what is measured with them."""
+    for inputs in draws(quantity.op, 100).values():
+        rounded = [t.float() for t in inputs]
+        for formula in filter(None, (quantity.exact, quantity.terms)):
+            quick, slow = bulk(formula, rounded), digits(formula, rounded)
+            size = np.abs(slow) if quantity.terms is None else digits(quantity.terms, rounded)
+            with np.errstate(all="ignore"):
+                off = np.where(quick == slow, 0, np.abs(quick - slow) / size)
+            assert float(np.nanmax(off)) <= 2.0**-56
+
+
+def test_the_measure_sees_an_error() -> None:
+    """One unit in the last place is one ulp, and a wrong infinity is inf."""
+    quantity = QUANTITIES[0]
+    x = torch.tensor([1.0, 3.0, 1e-40])
+    exact = long_array(x)
+    off = torch.nextafter(x, torch.tensor(math.inf))
+    assert error(quantity, x, exact, None, torch.float32).max == 0
+    for i in range(3):
+        found = error(quantity, off[i : i + 1], exact[i : i + 1], None, torch.float32)
+        assert found.max == 1
+        assert spacing(exact, torch.float32)[i] == float(off[i].double() - x[i].double())
+    wrong = torch.tensor([1.0, math.inf, 1e-40])
+    assert error(quantity, wrong, exact, None, torch.float32).max == math.inf
+    assert error(quantity, torch.tensor([math.nan] * 3), exact, None, torch.float32).max == math.inf
