@@ -108,4 +108,13 @@ PYBIND11_MODULE(_C, m) {
         return std::vector<uint32_t>(block.word, block.word + 4);
       },
       pybind11::arg("counter"), pybind11::arg("key"), "One block of the generator, for tests.");
+#if defined(__SANITIZE_ADDRESS__)
+  m.def(
+      "read_past_the_end",
+      [](int n) {
+        const std::vector<float> x(static_cast<size_t>(n), 1.f);
+        return vae_ext::kernels<float>().sum(n + 1, x.data());
+      },
+      "A kernel's read beyond its tile by one, which the sanitizer must report.");
+#endif
 }

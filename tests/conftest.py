@@ -12,8 +12,15 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 import vae_ext
+
+# The same examples every time; thousands of new ones with --hypothesis-profile=thorough.
+COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None}
+settings.register_profile("quick", max_examples=40, derandomize=True, **COMMON)
+settings.register_profile("thorough", max_examples=600, **COMMON)
+settings.load_profile("quick")
 
 # What needs a GPU skips without one, and fails under VAE_EXT_REQUIRE_CUDA=1.
 HAS_CUDA = torch.cuda.is_available()

@@ -248,10 +248,8 @@ def test_more_than_two_to_the_31_elements() -> None:
     words = torch.stack(
         philox.philox4x32_10((*counter, torch.zeros_like(block)), philox.halves(11, block.device)),
         dim=-1,
-    ).reshape(-1, 2)
-    radius = torch.sqrt(-2 * torch.log((words[:, 0].double() + 0.5) * 2.0**-32))
-    angle = words[:, 1].double() * (2 * torch.pi * 2.0**-32)
-    eps = torch.stack((radius * angle.cos(), radius * angle.sin()), -1).reshape(-1)
+    )
+    eps = philox.box_muller(words)
     want = eps + torch.arange(64, dtype=torch.float64) / 8
     assert float((z[-1, -64:].cpu().double() - want).abs().max()) <= 2.0**-4
     kl = vae_ext.gaussian_kl(wide, torch.zeros((), dtype=torch.bfloat16, device=CUDA))

@@ -29,8 +29,8 @@ import vae_ext
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("dieharder", "libdieharder3", "libgsl27", "libgslcblas0")
 
-# dieharder's numbers: birthdays, rank 32 x 32, count the 1s, runs, monobit, STS runs, serial (1 to 16
-# bits), lagged sums, the byte distribution, DCT.
+# dieharder's numbers: birthdays, rank 32 x 32, count the 1s, runs, monobit, STS runs, serial (1 to
+# 16 bits), lagged sums, distances of bytes, DCT.
 SHORT = [
     ["-d", "0"],
     ["-d", "2"],
@@ -108,7 +108,9 @@ def find_dieharder() -> tuple[str, dict[str, str]]:
     program = folder / "root/usr/bin/dieharder"
     if not program.exists():
         if not shutil.which("apt-get"):
-            sys.exit("dieharder is not on the PATH, and there is no apt-get to fetch it: install it")
+            sys.exit(
+                "dieharder is not on the PATH, and there is no apt-get to fetch it: install it"
+            )
         folder.mkdir(parents=True, exist_ok=True)
         print("fetching dieharder from Debian's packages ...", flush=True)
         fetch = ["apt-get", "download", *PACKAGES]
@@ -167,10 +169,10 @@ def report(results: list[Result], full: bool) -> str:
     lines = [
         "# Statistical tests of the raw words",
         "",
-        f"Written by `make rng-battery{' ARGS=--full' if full else ''}`: dieharder 3.31.1 on the words of "
-        "`philox_words` through its standard input, in the orders in which they are used. Among so many "
-        "p-values some are WEAK (beyond 0.5 % of either side) by chance, one in a hundred; FAILED is "
-        "beyond 0.00005 %.",
+        f"Written by `make rng-battery{' ARGS=--full' if full else ''}`: dieharder 3.31.1 on the "
+        "words of `philox_words`, through its standard input, in the orders in which they are "
+        "used. Among so many p-values one in a hundred is WEAK by chance (beyond 0.5 % of either "
+        "side); FAILED is beyond 0.00005 %.",
         "",
         "| order | given | results | passed | weak | failed | time |",
         "| --- | --- | --- | --- | --- | --- | --- |",

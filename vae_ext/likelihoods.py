@@ -64,26 +64,30 @@ def forward(
     ctx.save_for_backward(*tensors)
     ctx.options = options
     wanted = ctx.needs_input_grad[: len(tensors)]
-    if one_pass(tensors, wanted, options[-1]):
+    ctx.one_pass = one_pass(tensors, wanted, options[-1])
+    ctx.gradients = None
+    if ctx.one_pass:
         value, *ctx.gradients = call(both, *tensors, *options, MASKS[wanted])
     else:
-        ctx.gradients = None
         value = call(op, *tensors, *options)
     result: Tensor = value
     return result
 
 
-def backward(ctx: Any, op: Any, grad: Tensor) -> tuple[Maybe, ...]:
+def backward(ctx: Any, op: Any, both: Any, grad: Tensor) -> tuple[Maybe, ...]:
     inputs = ctx.saved_tensors  # which raises if they were modified
     wanted = ctx.needs_input_grad[: len(inputs)]
-    # Given away: a second backward pass computes them again.
-    gradients, ctx.gradients = ctx.gradients, None
-    if gradients is None:
+    if ctx.one_pass:
+        # Given away: a second backward pass computes them again, with the same roundings.
+        gradients, ctx.gradients = ctx.gradients, None
+        if gradients is None:
+            _, *gradients = call(both, *inputs, *ctx.options, MASKS[wanted])
+        if not (grad.is_cpu and grad.item() == EXPECTED):  # elsewhere the kernel looks
+            for gradient, w in zip(gradients, wanted, strict=True):
+                if w:
+                    call(SCALE, gradient, grad)
+    else:
         gradients = call(op, grad, *inputs, *ctx.options, MASKS[wanted])
-    elif not (grad.is_cpu and grad.item() == EXPECTED):  # elsewhere the kernel looks
-        for gradient, w in zip(gradients, wanted, strict=True):
-            if w:
-                call(SCALE, gradient, grad)
     return (*only_wanted(gradients, wanted), None)
 
 
@@ -97,7 +101,7 @@ class BernoulliLogLikelihood(NativeFunction):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         if not graph_wanted():
-            return backward(ctx, BERNOULLI_BACKWARD, grad)
+            return backward(ctx, BERNOULLI_BACKWARD, BERNOULLI_BOTH, grad)
         event_dims, reduction = ctx.options
 
         def function(logits: Tensor, target: Tensor) -> Tensor:
@@ -121,7 +125,7 @@ class GaussianLogLikelihood(NativeFunction):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         if not graph_wanted():
-            return backward(ctx, GAUSSIAN_BACKWARD, grad)
+            return backward(ctx, GAUSSIAN_BACKWARD, GAUSSIAN_BOTH, grad)
         logvar_value, event_dims, reduction = ctx.options
 
         def function(mean: Tensor, target: Tensor, logvar: Maybe) -> Tensor:

@@ -49,14 +49,18 @@ def words(n: int, seed: int | Tensor, stream: int, device: torch.device) -> Tens
     return torch.stack(philox4x32_10(counter, halves(seed, device)), dim=-1).reshape(-1)[:n]
 
 
-def standard_normal(
-    shape: tuple[int, ...], seed: int | Tensor, stream: int, device: torch.device
-) -> Tensor:
-    """Standard normals of the elements of `shape`, float64, exact to its rounding."""
-    n = math.prod(shape)
-    pairs = words(n + (-n) % 4, seed, stream, device).reshape(-1, 2).to(torch.float64)
+def box_muller(words: Tensor) -> Tensor:
+    """The standard normals of an even number of words, float64, exact to its rounding."""
+    pairs = words.reshape(-1, 2).to(torch.float64)
     u = (pairs[:, 0] + 0.5) * 2.0**-32
     theta = pairs[:, 1] * (2.0 * math.pi * 2.0**-32)
     radius = torch.sqrt(-2.0 * torch.log(u))
-    noise = torch.stack((radius * torch.cos(theta), radius * torch.sin(theta)), dim=-1)
-    return noise.reshape(-1)[:n].reshape(shape)
+    return torch.stack((radius * torch.cos(theta), radius * torch.sin(theta)), dim=-1).reshape(-1)
+
+
+def standard_normal(
+    shape: tuple[int, ...], seed: int | Tensor, stream: int, device: torch.device
+) -> Tensor:
+    """Standard normals of the elements of `shape`, float64."""
+    n = math.prod(shape)
+    return box_muller(words(n + (-n) % 4, seed, stream, device))[:n].reshape(shape)

@@ -52,9 +52,9 @@ def reduce(terms: Tensor, event_dims: int | None, reduction: str, dtype: torch.d
 
 def mul_exp(a: Tensor, y: Tensor) -> Tensor:
     """a·exp(y), finite wherever the product is."""
-    # Where a = 0 the product is 0 however large y is.
+    # Where a = 0 the product is 0 however large y is, and infinite where a is, however small.
     limit = 300.0 if a.dtype == torch.float32 else 2400.0
-    quarter = torch.exp(torch.where(a == 0, y.clamp(max=limit), y) * 0.25)
+    quarter = torch.exp(torch.where((a == 0) | a.isinf(), y.clamp(-limit, limit), y) * 0.25)
     return a * quarter * quarter * quarter * quarter
 
 

@@ -46,9 +46,7 @@ def measure(quantity: Quantity, name: str, inputs: list[torch.Tensor], dtype: to
         ours[level] = error(quantity, got, exact, terms, dtype, limit)
     vae_ext.set_simd_level(before)
     others = {
-        other: error(
-            quantity, evaluate(function, rounded, quantity.by), exact, terms, dtype, limit
-        )
+        other: error(quantity, evaluate(function, rounded, quantity.by), exact, terms, dtype, limit)
         for other, function in OPS[quantity.op].others.items()
     }
     return Row(quantity, name, dtype, limit, ours, others)

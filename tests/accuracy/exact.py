@@ -5,7 +5,6 @@ Each formula is written once, in the few functions that numpy's long double and 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -77,8 +76,6 @@ class Digits:
 
 
 Formula = Callable[..., Any]  # of an arithmetic (Bulk or Digits) and the inputs
-
-
 
 
 def kl(m: Any, mu: Any, logvar: Any) -> Any:

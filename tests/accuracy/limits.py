@@ -47,10 +47,8 @@ AT_INFINITY = {
     "Bernoulli": bernoulli,
     "Gaussian": gaussian,
     "mu + σ ε": sample,
-    "∂KL/∂mu": lambda mu, logvar: mu,
-    "∂KL/∂logvar": lambda mu, logvar: (
-        inf if logvar == inf else to_long(mpmath.expm1(max(logvar, -1e9)) / 2)
-    ),
+    "∂KL/∂mu": lambda mu, _: mu,
+    "∂KL/∂logvar": lambda _, v: inf if v == inf else to_long(mpmath.expm1(max(v, -1e9)) / 2),
 }
 
 
@@ -70,8 +68,8 @@ def depends_on_nan(quantity: Quantity, row: list[float]) -> bool:
 
 
 def excepted(quantity: Quantity, row: list[float], largest: float) -> bool:
-    """The corners in which the promises are not kept, as docs/accuracy.md says: a difference of two
-    inputs that overflows counts as infinite, as does a σε that does; subnormal noise loses a bit."""
+    """Where the promises are not kept, as docs/accuracy.md says: a difference of two inputs that
+    overflows counts as infinite, as does a σε that does; subnormal noise loses a bit."""
     if quantity.op == "gaussian":
         return math.isfinite(row[0] - row[1]) and abs(row[0] - row[1]) > largest
     if quantity.op == "sample":

@@ -43,7 +43,7 @@ def spacing(exact: Any, dtype: torch.dtype) -> Any:
 
 @dataclass(frozen=True)
 class Error:
-    """In the unit of the quantity; inf where a result is not finite and should be, or the reverse."""
+    """In the unit of the quantity; inf where a result is not finite and should be, or is."""
 
     max: float
     mean: float

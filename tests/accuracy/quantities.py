@@ -1,8 +1,8 @@
 """What the contract promises: each quantity with its exact formula, its unit of error and its
 limit; and what people write instead.
 
-A unit is "ulp", the spacing of floats at the exact value, or "u" times the sum of the absolute terms
-(u is half the spacing at 1), or "absolute".
+A unit is "ulp", the spacing of floats at the exact value, or "u", half the spacing at 1 times the
+sum of the absolute terms.
 """
 
 from __future__ import annotations
@@ -42,9 +42,7 @@ def normal(mean: Tensor, logvar: Tensor) -> Normal:
 
 
 def kl_distributions(mu: Tensor, logvar: Tensor) -> Tensor:
-    return kl_divergence(
-        normal(mu, logvar), normal(torch.zeros_like(mu), torch.zeros_like(logvar))
-    )
+    return kl_divergence(normal(mu, logvar), normal(torch.zeros_like(mu), torch.zeros_like(logvar)))
 
 
 def kl_prior_plain(mu: Tensor, logvar: Tensor, prior_mu: Tensor, prior_logvar: Tensor) -> Tensor:

@@ -104,7 +104,11 @@ def sums() -> list[Total]:
         rows = max(1, 1_000_000 // shape[1])
         totals = []
         for at in range(0, shape[0], rows):
-            pieces = zip(x[at : at + rows].split(1_000_000, 1), t[at : at + rows].split(1_000_000, 1), strict=True)
+            pieces = zip(
+                x[at : at + rows].split(1_000_000, 1),
+                t[at : at + rows].split(1_000_000, 1),
+                strict=True,
+            )
             terms = [bulk(bernoulli, [a.contiguous(), b.contiguous()]) for a, b in pieces]
             totals.append(sum(v.sum(1) for v in terms))
         exact = np.concatenate(totals)

@@ -10,7 +10,7 @@ import torch
 
 import vae_ext
 
-from .exact import HAS_LONG, LONG, box_muller, Bulk
+from .exact import HAS_LONG, LONG, Bulk, box_muller
 from .inputs import draws, special
 from .limits import depends_on_nan, value
 from .measure import (
