@@ -5,16 +5,31 @@ PYTHON ?= python3
 VENV := .venv
 OUT ?= out/gpu-check
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+PIP := $(INSTALL) -c constraints.txt
 NATIVE_SOURCES := $(shell find csrc -type f)
 
 .PHONY: demo test cuda gpu-check lint format check-install bench pictures clean
+.PHONY: accuracy sanitize mutants rng-battery
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python examples/train_vae.py $(ARGS)
 
 test: $(VENV)/test.stamp cuda
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 $(ARGS)
+
+# The promises one by one, at length; `make test` has the quick part of each.
+accuracy: $(VENV)/test.stamp
+	cd tests && $(abspath $(BIN))/python -m accuracy --out ../docs $(ARGS)
+
+sanitize: $(VENV)/test.stamp
+	$(BIN)/python tools/sanitize.py $(ARGS)
+
+mutants: $(VENV)/test.stamp
+	$(BIN)/python tools/mutants.py $(ARGS)
+
+rng-battery: $(VENV)/test.stamp
+	$(BIN)/python tools/rng_battery.py $(ARGS)
 
 # Compiles the CUDA kernels, GPU or not: warnings and spilled registers are errors.
 cuda: $(VENV)/base.stamp
@@ -69,12 +84,14 @@ $(VENV)/demo.stamp: $(VENV)/native.stamp
 	$(PIP) --no-build-isolation -e '.[demo]'
 	@touch $@
 
-$(VENV)/test.stamp: $(VENV)/native.stamp
-	@echo "installing what the tests need ..."
-	$(PIP) --no-build-isolation -e '.[demo,test]'
+# The tools of tests and lint, each file of them known by its hash.
+$(VENV)/tools.stamp: $(VENV)/base.stamp tools/requirements.txt
+	@echo "installing the tools of tests and lint ..."
+	$(INSTALL) --require-hashes -r tools/requirements.txt
 	@touch $@
 
-$(VENV)/lint.stamp: $(VENV)/base.stamp pyproject.toml
-	@echo "installing the linters ..."
-	$(PIP) ruff clang-format mypy pre-commit pytest rich
+$(VENV)/test.stamp: $(VENV)/native.stamp $(VENV)/tools.stamp
+	@touch $@
+
+$(VENV)/lint.stamp: $(VENV)/tools.stamp pyproject.toml
 	@touch $@

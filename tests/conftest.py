@@ -34,6 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "cuda: needs an NVIDIA GPU")
+    config.addinivalue_line("markers", "big: more than 2^31 elements, too many for the sanitizers")
     # Before the tests are imported: some have tensors at module level.
     if config.getoption("--device") != "cpu":
         torch.set_default_device(config.getoption("--device"))

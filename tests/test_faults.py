@@ -242,6 +242,7 @@ def test_a_hundred_repetitions() -> None:
 BIG = (1 << 31) + 7
 
 
+@pytest.mark.big
 def test_more_than_two_to_31_expanded() -> None:
     """Inputs of one element, expanded: sums are right to the last element."""
     mu, logvar = torch.tensor([0.5]).expand(BIG), torch.tensor([0.25]).expand(BIG)
@@ -252,6 +253,7 @@ def test_more_than_two_to_31_expanded() -> None:
     assert torch.equal(row[0], total)
 
 
+@pytest.mark.big
 def test_more_than_two_to_31_dense() -> None:
     """The last elements of a dense sample have the noise of their own indices."""
     from vae_ext import philox

@@ -1,0 +1,355 @@
+"""Does the suite notice? Break the sources in one place at a time, build, and run the tests: each
+mutant must fail one.
+
+    python tools/mutants.py [--quick] [--only WORD]
+
+Works on a copy in build/mutants. --quick only checks that every mutation still fits the sources,
+and runs the one that needs no build.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parent.parent
+COPY = ROOT / "build/mutants"
+
+
+class Mutant(NamedTuple):
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str  # those that should notice, the cheapest first; all of them stop at a failure
+
+
+MUTANTS = [
+    # The noise
+    Mutant("nine Philox rounds", "csrc/philox.h", "i < 10", "i < 9", "noise"),
+    Mutant("a Philox multiplier", "csrc/philox.h", "0xD2511F53u", "0xD2511F51u", "noise"),
+    Mutant(
+        "high words of the counter dropped",
+        "csrc/cpu/philox_blocks.h",
+        "c2 = stream, c3 = stream >> 32",
+        "c2 = stream, c3 = 0",
+        "noise",
+    ),
+    Mutant(
+        "words of a pair swapped",
+        "csrc/cpu/kernels.inl",
+        "box_muller(w.word[0][b], w.word[1][b], &out[0], &out[1])",
+        "box_muller(w.word[1][b], w.word[0][b], &out[0], &out[1])",
+        "noise",
+    ),
+    Mutant(
+        "sine and cosine swapped",
+        "csrc/philox.h",
+        "*even = radius * cosine",
+        "*even = radius * sine",
+        "noise",
+    ),
+    Mutant(
+        "the half step of u dropped",
+        "csrc/elementary.h",
+        "* 0x1p-32f + 0x1p-33f",
+        "* 0x1p-32f",
+        "noise accuracy",
+    ),
+    Mutant(
+        "noise that starts at a multiple of four",
+        "csrc/cpu/kernels.inl",
+        "return buffer + w.skip;",
+        "return buffer;",
+        "noise threads properties",
+    ),
+    # Formulas
+    Mutant(
+        "the series branch of the KL removed",
+        "csrc/elementary.h",
+        "return fabs(d) < kSeriesEdge<T> ? near : far;\n}\n\n// (exp(d) - 1) / 2.",
+        "return far;\n}\n\n// (exp(d) - 1) / 2.",
+        "edges accuracy",
+    ),
+    Mutant(
+        "the series branch of its gradient removed",
+        "csrc/elementary.h",
+        "d) - T(0.5);\n  return fabs(d) < kSeriesEdge<T> ? near : far;",
+        "d) - T(0.5);\n  return far;",
+        "edges accuracy",
+    ),
+    Mutant(
+        "the last term of the series dropped",
+        "csrc/elementary.h",
+        "0x1.9ff47p-17f, 0x1.7dde52p-20f, 0x1.2fe0a4p-23f",
+        "0x1.9ff47p-17f, 0x1.7dde52p-20f, 0.f",
+        "edges accuracy",
+    ),
+    Mutant(
+        "a sign of a gradient flipped",
+        "csrc/formulas.h",
+        "return -g * ((T(0.5) * s) * s + half_expm1<kRange>(logvar - prior_logvar));",
+        "return g * ((T(0.5) * s) * s + half_expm1<kRange>(logvar - prior_logvar));",
+        "parity",
+    ),
+    Mutant(
+        "a factor 1/2 of a gradient dropped",
+        "csrc/formulas.h",
+        "return g * mul_exp<kRange>(T(0.5) * eps, T(0.5) * logvar);",
+        "return g * mul_exp<kRange>(eps, T(0.5) * logvar);",
+        "noise gradients",
+    ),
+    Mutant(
+        "cross-entropy in the usual form",
+        "csrc/formulas.h",
+        "return linear - log1p_unit(mul_exp<kRange>(T(1), minus));",
+        "return linear - T(log(T(1) + mul_exp<kRange>(T(1), minus)));",
+        "edges accuracy",
+    ),
+    Mutant(
+        "an infinite logit without its limit",
+        "csrc/formulas.h",
+        "const T linear = agrees ? T(0) : weight * minus;",
+        "const T linear = weight * minus;",
+        "edges",
+    ),
+    Mutant(
+        "the constant of the Gaussian off in the eighth digit",
+        "csrc/formulas.h",
+        "1.83787706640934548356",
+        "1.83787736640934548356",
+        "parity accuracy",
+    ),
+    Mutant(
+        "d^2 / sigma^2 for (d / sigma)^2",
+        "csrc/formulas.h",
+        "return g * ((T(0.5) * s) * s - T(0.5));",
+        "const T d = target - mean;\n  return g * (mul_exp<kRange>(T(0.5) * d * d, -logvar) - T(0.5));",
+        "edges accuracy",
+    ),
+    Mutant(
+        "exp that overflows before its product",
+        "csrc/elementary.h",
+        "if constexpr (kRange == Exponent::kSmall) return (a * power_of_two(k)) * m;",
+        "return (a * power_of_two(k)) * m;",
+        "edges accuracy",
+    ),
+    Mutant(
+        "the short exp beyond its range",
+        "csrc/cpu/kernels.inl",
+        "return excess >= 0;",
+        "return true;",
+        "edges accuracy",
+    ),
+    # Tiles, strides, sums
+    Mutant(
+        "a dropped tail",
+        "csrc/cpu/kernels.inl",
+        "for (int i = body; i < n; ++i) lane[i - body]",
+        "for (int i = body; i + 1 < n; ++i) lane[i - body]",
+        "parity",
+    ),
+    Mutant(
+        "a wrong event stride",
+        "csrc/cpu/reduce.h",
+        "const int64_t event_begin = unit / pieces * event_size;",
+        "const int64_t event_begin = unit / pieces * kUnit * pieces;",
+        "parity",
+    ),
+    Mutant(
+        "events cut where tiles end",
+        "csrc/cpu/reduce.h",
+        "if (start + at == event_end) {",
+        "if (at == n) {",
+        "parity",
+    ),
+    Mutant(
+        "float accumulation",
+        "csrc/cpu/kernels.inl",
+        "double lane[kLanes] = {};",
+        "float lane[kLanes] = {};",
+        "threads accuracy",
+    ),
+    Mutant(
+        "truncation to bfloat16",
+        "csrc/half.h",
+        "(u + 0x7fffu + ((u >> 16) & 1u)) >> 16",
+        "u >> 16",
+        "parity",
+    ),
+    Mutant(
+        "a stride of one for every run",
+        "csrc/cpu/operand.h",
+        "k.load(count, storage_, data_ + at_offset * size_of(storage_), stride, buffer + at);",
+        "k.load(count, storage_, data_ + at_offset * size_of(storage_), 1, buffer + at);",
+        "layouts",
+    ),
+    Mutant(
+        "the mean's factor dropped from the gradient",
+        "csrc/cpu/operand.h",
+        "return Input(static_cast<T>(value * plan.scale()));",
+        "return Input(static_cast<T>(value));",
+        "parity",
+    ),
+    Mutant(
+        "a unit dropped where a thread's share ends",
+        "csrc/cpu/reduce.h",
+        "for (int64_t unit = first; unit < last; ++unit) run_unit(unit);",
+        "for (int64_t unit = first; unit < last - (first > 0); ++unit) run_unit(unit);",
+        "parity threads",
+    ),
+    # Python
+    Mutant(
+        "a gradient that is never scaled",
+        "vae_ext/likelihoods.py",
+        "if not (grad.is_cpu and grad.item() == EXPECTED):",
+        "if False:",
+        "parity",
+    ),
+    Mutant(
+        "a gradient that is given away twice",
+        "vae_ext/likelihoods.py",
+        "gradients, ctx.gradients = ctx.gradients, None",
+        "gradients = ctx.gradients",
+        "faults",
+    ),
+    Mutant(
+        "saved where edits are not seen",
+        "vae_ext/likelihoods.py",
+        "    inputs = ctx.saved_tensors  # which raises if they were modified",
+        "    inputs = ctx.saved_tensors if ctx.gradients is None else ctx.needs_input_grad",
+        "faults",
+    ),
+    Mutant(
+        "the same seed for every call",
+        "vae_ext/seeds.py",
+        "return None, native.draw_cpu_seed()",
+        "return None, 1",
+        "noise",
+    ),
+]
+
+
+def tests_of(words: str) -> list[str]:
+    return ["tests/accuracy" if w == "accuracy" else f"tests/test_{w}.py" for w in words.split()]
+
+
+def applies(mutant: Mutant) -> bool:
+    return (ROOT / mutant.file).read_text().count(mutant.old) == 1
+
+
+def copy_sources() -> None:
+    COPY.mkdir(parents=True, exist_ok=True)
+    for name in ("csrc", "vae_ext", "tests", "tools"):
+        shutil.copytree(
+            ROOT / name,
+            COPY / name,
+            dirs_exist_ok=True,
+            ignore=shutil.ignore_patterns("*.so", "__pycache__"),
+        )
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, COPY / name)
+
+
+def build() -> subprocess.CompletedProcess[str]:
+    """In place; ninja compiles what depends on the file that changed."""
+    return subprocess.run(
+        [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"],
+        cwd=COPY,
+        env={**os.environ, "VAE_EXT_CUDA": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def run_tests(words: str) -> subprocess.CompletedProcess[str]:
+    # With -c the working directory, which is the copy, comes before what is installed.
+    code = (
+        "import sys, pytest, vae_ext; assert 'mutants' in vae_ext.__file__, vae_ext.__file__; "
+        "sys.exit(pytest.main(sys.argv[1:]))"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code, "-q", "-x", "-p", "no:cacheprovider", *tests_of(words)],
+        cwd=COPY,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def first_failure(output: str) -> str:
+    failed = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return failed[0].split("::", 1)[-1].split(" - ")[0] if failed else ""
+
+
+def killed_by(mutant: Mutant) -> str:
+    """The test that failed, or "" if none did. The copy is as it was, afterwards."""
+    path = COPY / mutant.file
+    source = path.read_text()
+    path.write_text(source.replace(mutant.old, mutant.new))
+    try:
+        if mutant.file.startswith("csrc"):
+            done = build()
+            if done.returncode:
+                print(done.stdout[-2000:] + done.stderr[-2000:])
+                sys.exit(f"the mutant does not compile: {mutant.name}")
+        done = run_tests(mutant.tests)
+        return first_failure(done.stdout) or ("a crash" if done.returncode not in (0, 1) else "")
+    finally:
+        path.write_text(source)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", default="", help="mutants whose names have this word")
+    args = parser.parse_args()
+    stale = [m.name for m in MUTANTS if not applies(m)]
+    if stale:
+        print("these no longer fit the sources:", *stale, sep="\n  ")
+        return 1
+    chosen = [m for m in MUTANTS if args.only in m.name]
+    if args.quick:
+        print(f"{len(MUTANTS)} mutants fit the sources")
+        return 0
+
+    copy_sources()
+    print("building the copy, and running all their tests unbroken ...", flush=True)
+    done = build()
+    if done.returncode:
+        print(done.stdout + done.stderr)
+        return 1
+    healthy = run_tests(" ".join(dict.fromkeys(w for m in chosen for w in m.tests.split())))
+    if healthy.returncode:
+        print(healthy.stdout[-3000:])
+        print("the tests fail without a mutant")
+        return 1
+    table = Table("mutant", "file", "killed by", "seconds")
+    survivors = []
+    for mutant in chosen:
+        begin = time.monotonic()
+        killer = killed_by(mutant)
+        if not killer:
+            survivors.append(mutant.name)
+        print(f"{mutant.name}: {killer or 'SURVIVED'}", flush=True)
+        table.add_row(
+            mutant.name, mutant.file, killer or "SURVIVED", f"{time.monotonic() - begin:.0f}"
+        )
+    Console(width=150).print(table)
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} mutants killed")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
