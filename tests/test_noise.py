@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -215,3 +217,63 @@ def test_checkpointing_draws_the_same_noise_again() -> None:
         )
         results.append(torch.autograd.grad((z * z).sum(), logvar)[0])
     assert torch.equal(*results)
+
+
+def calls() -> dict[str, Callable[..., torch.Tensor]]:
+    """The ways in which a sample is drawn; each returns its noise."""
+    from torch.utils.checkpoint import checkpoint
+
+    zero = torch.zeros(500)
+    leaf = torch.zeros(500, requires_grad=True)
+
+    def eager(**options: Any) -> torch.Tensor:
+        return vae_ext.reparameterize(zero, zero, **options)
+
+    def with_kl(**options: Any) -> torch.Tensor:
+        return vae_ext.reparameterize_with_kl(zero, zero, **options)[0]
+
+    def of_a_leaf(**options: Any) -> torch.Tensor:
+        return vae_ext.reparameterize(leaf, leaf, **options).detach()
+
+    def checkpointed(**options: Any) -> torch.Tensor:
+        # Recomputed in backward: at sigma = 1 the gradient of logvar is half of the noise.
+        out = checkpoint(vae_ext.reparameterize, zero, leaf, use_reentrant=False, **options)
+        return 2 * torch.autograd.grad(out.sum(), leaf)[0]
+
+    def samples(**options: Any) -> torch.Tensor:
+        return vae_ext.reparameterize(zero, zero, n_samples=2, **options)[0]
+
+    return {
+        "eager": eager,
+        "with_kl": with_kl,
+        "of_a_leaf": of_a_leaf,
+        "compiled": torch.compile(eager, backend="aot_eager", fullgraph=True),
+        "compiled_with_kl": torch.compile(with_kl, backend="aot_eager", fullgraph=True),
+        "checkpointed": checkpointed,
+        "samples": samples,
+    }
+
+
+def test_two_calls_never_share_noise() -> None:
+    found = calls()
+    torch.manual_seed(3)
+    draws = [function() for _ in range(3) for function in found.values()]
+    g = generator().manual_seed(4)
+    eager = {n: f for n, f in found.items() if not n.startswith("compiled")}
+    draws += [f(generator=g) for n, f in eager.items() if n != "checkpointed"]
+    draws += [found["eager"](seed=5, stream=s) for s in range(3)]
+    draws += [found["eager"](seed=s) for s in range(6, 9)]
+    # Not as a whole, and not shifted: hardly any value occurs twice.
+    values = torch.cat(draws)
+    assert values.unique().numel() > values.numel() - 50
+
+
+def test_the_same_seed_gives_the_same_noise_everywhere() -> None:
+    want = vae_ext.standard_normal(500, seed=12)
+    for name, function in calls().items():
+        assert torch.equal(function(seed=12), want), name
+    torch.manual_seed(13)
+    want = vae_ext.reparameterize(torch.zeros(500), torch.zeros(500))
+    for name, function in calls().items():
+        torch.manual_seed(13)
+        assert torch.equal(function(), want), name

@@ -133,7 +133,8 @@ MUTANTS = [
         "d^2 / sigma^2 for (d / sigma)^2",
         "csrc/formulas.h",
         "return g * ((T(0.5) * s) * s - T(0.5));",
-        "const T d = target - mean;\n  return g * (mul_exp<kRange>(T(0.5) * d * d, -logvar) - T(0.5));",
+        "const T d = target - mean;\n"
+        "  return g * (mul_exp<kRange>(T(0.5) * d * d, -logvar) - T(0.5));",
         "edges accuracy",
     ),
     Mutant(
