@@ -10,6 +10,7 @@ from .functional import (
     reparameterize_with_kl,
     standard_normal,
 )
+from .multivariate import kl_multivariate_normal
 from .native import set_simd_level, simd_level, simd_levels
 from .version import __version__
 
@@ -19,6 +20,7 @@ __all__ = [
     "elbo_loss",
     "gaussian_kl",
     "gaussian_log_likelihood",
+    "kl_multivariate_normal",
     "philox_words",
     "reparameterize",
     "reparameterize_with_kl",
