@@ -64,3 +64,15 @@ def test_large_sums_do_not_drift() -> None:
     kl = vae_ext.gaussian_kl(half, torch.zeros((), dtype=torch.bfloat16))
     assert kl.dtype == torch.float32
     assert abs(float(kl) - exact) <= 5e-7 * exact
+
+
+def test_sums_are_rounded_once() -> None:
+    """Float64 accumulators: a sum of float32 terms is the float32 nearest to it."""
+    x, t = 3 * torch.randn(4000, 256), torch.rand(4000, 256)
+    terms = vae_ext.bernoulli_log_likelihood(x, t, reduction="none").double()
+    events = vae_ext.bernoulli_log_likelihood(x, t)
+    exact = terms.sum(1)
+    spacing = torch.exp2(torch.frexp(exact)[1].double() - 24)
+    assert float(((events.double() - exact).abs() / spacing).max()) <= 0.50001
+    total = vae_ext.bernoulli_log_likelihood(x, t, reduction="sum")
+    assert abs(float(total) / float(terms.sum()) - 1) <= 2.0**-24
