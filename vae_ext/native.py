@@ -28,6 +28,7 @@ except ImportError as error:
 else:
     available = True
     cause = ""
+    compiler = _C.compiler
     # 63 random bits from torch's default CPU generator, the same that `seeds.draw` takes.
     draw_cpu_seed = _C.draw_cpu_seed
 
