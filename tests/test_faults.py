@@ -7,6 +7,7 @@ import copy
 import ctypes
 import hashlib
 import io
+import pickle
 from collections.abc import Iterator
 
 import pytest
@@ -190,6 +191,7 @@ def test_modules() -> None:
     grads = torch.autograd.grad(out, list(state.values()))
     assert all(g.abs().sum() > 0 for g in grads)
     assert torch.equal(copy.deepcopy(model)(x), want)
+    assert torch.equal(pickle.loads(pickle.dumps(model))(x), want)
     buffer = io.BytesIO()
     torch.save(model.state_dict(), buffer)
     buffer.seek(0)
