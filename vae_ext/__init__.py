@@ -1,6 +1,6 @@
 """vae_ext: the loss of variational autoencoders as fused kernels for PyTorch."""
 
-from . import objectives
+from . import nn, objectives
 from .elbo import elbo_loss
 from .functional import (
     bernoulli_log_likelihood,
@@ -22,6 +22,7 @@ __all__ = [
     "gaussian_kl",
     "gaussian_log_likelihood",
     "kl_multivariate_normal",
+    "nn",
     "objectives",
     "philox_words",
     "reparameterize",

@@ -1,0 +1,136 @@
+"""The modules: what the functions give, with parameters, state, copies and compilation."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+import vae_ext
+from vae_ext.nn import BernoulliNLL, ELBOLoss, GaussianLatent, GaussianNLL
+
+MU, LOGVAR = torch.randn(5, 3, 4, 4), torch.randn(5, 3, 4, 4)
+X, T = torch.randn(5, 20), torch.rand(5, 20)
+
+
+def test_standard_prior() -> None:
+    latent = GaussianLatent()
+    z, kl = latent(MU, LOGVAR, seed=3)
+    want = vae_ext.reparameterize_with_kl(MU, LOGVAR, seed=3)
+    assert torch.equal(z, want[0])
+    assert torch.equal(kl, want[1])
+    assert not list(latent.parameters())
+    assert latent(MU, LOGVAR, n_samples=2)[0].shape == (2, *MU.shape)
+    assert not torch.equal(latent(MU, LOGVAR)[0], latent(MU, LOGVAR)[0])
+    assert latent.eval()(MU, LOGVAR)[0].shape == MU.shape
+
+
+def test_learned_prior() -> None:
+    latent = GaussianLatent((3, 1, 1))
+    assert [n for n, _ in latent.named_parameters()] == ["prior_mu", "prior_logvar"]
+    _, kl = latent(MU, LOGVAR, seed=3)
+    torch.testing.assert_close(kl, vae_ext.gaussian_kl(MU, LOGVAR))  # N(0, I) at first
+    optimizer = torch.optim.Adam(latent.parameters(), lr=0.1)
+    first = kl.mean().item()
+    for _ in range(200):
+        optimizer.zero_grad()
+        loss = latent(MU, LOGVAR)[1].mean()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < first
+    # The best diagonal prior has the aggregate's mean and variance.
+    mean = MU.mean((0, 2, 3), keepdim=True)[0]
+    variance = (LOGVAR.exp() + (MU - mean) ** 2).mean((0, 2, 3), keepdim=True)[0]
+    torch.testing.assert_close(latent.prior_mu.detach(), mean, atol=0.02, rtol=0.02)
+    torch.testing.assert_close(latent.prior_logvar.detach(), variance.log(), atol=0.02, rtol=0.02)
+
+
+def test_losses_are_the_functions() -> None:
+    ll = vae_ext.bernoulli_log_likelihood(X, T, reduction="mean")
+    assert torch.equal(BernoulliNLL()(X, T), -ll)
+    events = vae_ext.gaussian_log_likelihood(X, T, -0.5)
+    assert torch.equal(GaussianNLL(-0.5, reduction="event")(X, T), -events)
+    assert torch.equal(
+        GaussianNLL()(X, T, X), -vae_ext.gaussian_log_likelihood(X, T, X, reduction="mean")
+    )
+    m, v = torch.randn(5, 4), torch.randn(5, 4)
+    assert torch.equal(ELBOLoss()(X, T, m, v), vae_ext.elbo_loss(X, T, m, v))
+    loss = ELBOLoss("gaussian", obs_logvar=-1.0, beta=2.0, reduction="event")
+    options = {"likelihood": "gaussian", "obs_logvar": -1.0, "reduction": "event"}
+    assert torch.equal(loss(X, T, m, v), vae_ext.elbo_loss(X, T, m, v, beta=2.0, **options))
+    assert torch.equal(loss(X, T, m, v, 0.3), vae_ext.elbo_loss(X, T, m, v, beta=0.3, **options))
+
+
+def test_learned_variance() -> None:
+    """It goes to the mean squared error."""
+    m = torch.zeros(5, 4)
+    for module, call in (
+        (GaussianNLL(learned=True), lambda f: f(X, T)),
+        (ELBOLoss("gaussian", learned_variance=True), lambda f: f(X, T, m, m)),
+    ):
+        optimizer = torch.optim.Adam(module.parameters(), lr=0.1)
+        for _ in range(300):
+            optimizer.zero_grad()
+            call(module).backward()
+            optimizer.step()
+        (logvar,) = module.parameters()
+        assert float(logvar.detach().exp()) == pytest.approx(
+            float((X - T).square().mean()), rel=0.02
+        )
+
+
+MODULES = [
+    GaussianLatent(),
+    GaussianLatent((3, 1, 1), reduction="sum"),
+    BernoulliNLL(event_dims=1),
+    GaussianNLL(-1.0),
+    GaussianNLL(learned=True),
+    ELBOLoss(),
+    ELBOLoss("gaussian", learned_variance=True),
+]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_module_conventions(module: nn.Module) -> None:
+    for clone in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        assert repr(clone) == repr(module)
+        assert clone.state_dict().keys() == module.state_dict().keys()
+        clone.load_state_dict(module.state_dict())
+    assert all(p.dtype == torch.float64 for p in copy.deepcopy(module).double().parameters())
+    assert "reduction=" in repr(module)
+
+
+def test_compiled() -> None:
+    latent, loss = GaussianLatent((4,)), ELBOLoss("gaussian", learned_variance=True)
+
+    def step(m: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        z, kl = latent(m, v, seed=1)
+        return loss(z, T[:, :4], m, v) + kl.mean()
+
+    m, v = torch.randn(5, 4), torch.randn(5, 4)
+    compiled = torch.compile(step, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(m, v), step(m, v))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: GaussianLatent(reduction="max"), "reduction was 'max'"),
+        (lambda: BernoulliNLL(reduction="max"), "reduction was 'max'"),
+        (lambda: ELBOLoss("poisson"), "likelihood was 'poisson'"),
+        (lambda: ELBOLoss(reduction="mean"), "reduction was 'mean'"),
+        (lambda: ELBOLoss(learned_variance=True), "learned_variance was True"),
+    ],
+)
+def test_errors(make: Callable[[], nn.Module], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_names() -> None:
+    for name in vae_ext.nn.__all__:
+        assert getattr(vae_ext.nn, name).__doc__
