@@ -1,6 +1,6 @@
 """vae_ext: the loss of variational autoencoders as fused kernels for PyTorch."""
 
-from . import nn, objectives
+from . import estimators, nn, objectives
 from .elbo import elbo_loss
 from .functional import (
     bernoulli_log_likelihood,
@@ -19,6 +19,7 @@ __all__ = [
     "__version__",
     "bernoulli_log_likelihood",
     "elbo_loss",
+    "estimators",
     "gaussian_kl",
     "gaussian_log_likelihood",
     "kl_multivariate_normal",

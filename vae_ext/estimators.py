@@ -1,0 +1,265 @@
+"""Estimates of the evidence lower bound and of the evidence from samples, and of their gradients.
+
+Draw once, decode, and choose the estimate::
+
+    s = estimators.draw(mu, logvar, n_samples=16)
+    ll = vae_ext.bernoulli_log_likelihood(decode(s.z), x, event_dims=1)  # [n_samples, batch]
+    loss = -estimators.iwae(ll, s).mean()
+
+All in nats, one value per event; log-likelihoods are [n_samples, batch]. What the gradient is
+depends on how the samples were drawn (`gradient=`), and the estimates check that it fits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import checks
+from .functional import gaussian_log_likelihood, reparameterize
+
+__all__ = ["Samples", "doubly_reparameterized_iwae", "draw", "iwae", "log_evidence"]
+__all__ += ["score_function", "sgvb_a", "sgvb_b"]
+
+GRADIENTS = ("reparameterized", "score", "sticking-the-landing")
+
+
+class Samples(NamedTuple):
+    """z [n_samples, *mu.shape] with log q(z|x) and log p(z), [n_samples, batch] each."""
+
+    z: Tensor
+    log_q: Tensor
+    log_p: Tensor
+    gradient: str
+
+
+def draw(
+    mu: Tensor,
+    logvar: Tensor,
+    n_samples: int = 1,
+    *,
+    gradient: str = "reparameterized",
+    seed: int | Tensor | None = None,
+    generator: torch.Generator | None = None,
+    noise: Tensor | None = None,
+    stream: int = 0,
+    event_dims: int | None = None,
+) -> Samples:
+    """Samples z ~ q(z|x) = N(mu, exp(logvar)) with log q(z|x) and log p(z), p = N(0, I).
+
+    Args:
+        mu, logvar, seed, generator, noise, stream: as in :func:`vae_ext.reparameterize`.
+        n_samples: draws for each event.
+        gradient: what flows back to mu and logvar.
+            "reparameterized": everything, through z and through log q.
+            "score": only through log q at fixed z, as (5.9) needs.
+            "sticking-the-landing": only through z, log q's parameters standing still. The estimate
+            has the same expectation and no variance where q is the posterior (Roeder, Wu and
+            Duvenaud, "Sticking the landing", NIPS 2017).
+        event_dims: trailing dimensions of one event; None: all of mu's but the first.
+
+    Raises:
+        TypeError, ValueError: as :func:`vae_ext.reparameterize`; an unknown `gradient`.
+    """
+    if gradient not in GRADIENTS:
+        raise ValueError(f"gradient was {gradient!r}, expected one of {list(GRADIENTS)}")
+    if n_samples is None:
+        raise TypeError("n_samples was None, expected an int")
+    z = reparameterize(
+        mu,
+        logvar,
+        n_samples=n_samples,
+        seed=seed,
+        generator=generator,
+        noise=noise,
+        stream=stream,
+    )
+    dims = checks.event_dims(event_dims, mu.ndim)
+    if gradient == "score":
+        z = z.detach()
+    if gradient == "sticking-the-landing":
+        mu, logvar = mu.detach(), logvar.detach()
+    log_q = gaussian_log_likelihood(mu, z, logvar, event_dims=dims)
+    log_p = gaussian_log_likelihood(z.new_zeros(()), z, event_dims=dims)
+    return Samples(z, log_q, log_p, gradient)
+
+
+def log_weights(log_likelihood: Tensor, samples: Samples) -> Tensor:
+    """log p(x, z) − log q(z|x), [n_samples, batch]."""
+    checks.tensor("log_likelihood", log_likelihood)
+    if log_likelihood.shape != samples.log_q.shape:
+        raise ValueError(
+            f"log_likelihood had shape {checks.shape_text(log_likelihood.shape)}, expected that of "
+            f"the samples, {checks.shape_text(samples.log_q.shape)}: one value per sample and event"
+        )
+    return log_likelihood + samples.log_p - samples.log_q
+
+
+def drawn_with(samples: Samples, *allowed: str) -> None:
+    if samples.gradient not in allowed:
+        raise ValueError(
+            f"the samples were drawn with gradient={samples.gradient!r}, expected one of "
+            f"{list(allowed)}"
+        )
+
+
+def sgvb_a(log_likelihood: Tensor, samples: Samples) -> Tensor:
+    """1/L Σ_l [log p(x|z^l) + log p(z^l) − log q(z^l|x)], an unbiased estimate of the bound.
+
+    Source: Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014, (6).
+
+    Args:
+        log_likelihood: log p(x|z), [n_samples, batch].
+        samples: from :func:`draw`, "reparameterized" or "sticking-the-landing".
+
+    Returns:
+        [batch].
+    """
+    drawn_with(samples, "reparameterized", "sticking-the-landing")
+    return log_weights(log_likelihood, samples).mean(0)
+
+
+def sgvb_b(log_likelihood: Tensor, kl: Tensor) -> Tensor:
+    """1/L Σ_l log p(x|z^l) − KL(q ‖ p): the same bound, with the divergence in closed form (4.5).
+
+    Source: Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014, (7).
+
+    Args:
+        log_likelihood: log p(x|z), [n_samples, batch].
+        kl: from :func:`vae_ext.gaussian_kl`, [batch].
+
+    Returns:
+        [batch].
+    """
+    checks.tensor("log_likelihood", log_likelihood)
+    checks.tensor("kl", kl)
+    if log_likelihood.shape[1:] != kl.shape or log_likelihood.ndim != kl.ndim + 1:
+        raise ValueError(
+            f"log_likelihood had shape {checks.shape_text(log_likelihood.shape)}, expected "
+            f"[n_samples, *{checks.shape_text(kl.shape)}], the shape of kl after the samples"
+        )
+    return log_likelihood.mean(0) - kl
+
+
+def score_function(log_likelihood: Tensor, samples: Samples, *, baseline: bool = True) -> Tensor:
+    """The bound, with the score-function gradient (5.9): z need not be differentiable.
+
+    The value is that of :func:`sgvb_a`. The gradient by φ is 1/L Σ_l (f_l − b_l) ∇ log q(z^l|x),
+    f = log p(x, z) − log q(z|x), and b_l the mean of the other samples' f: unbiased, with less
+    variance (Mnih and Rezende, "Variational inference for Monte Carlo objectives", ICML 2016).
+
+    Args:
+        log_likelihood: log p(x|z), [n_samples, batch].
+        samples: from :func:`draw`, "score".
+        baseline: leave-one-out; it needs two samples or more.
+
+    Returns:
+        [batch].
+    """
+    drawn_with(samples, "score")
+    value = log_weights(log_likelihood, samples._replace(log_q=samples.log_q.detach()))
+    signal = value.detach()
+    n = signal.shape[0]
+    if baseline:
+        if n < 2:
+            raise ValueError(f"baseline was True with {n} sample, expected two samples or more")
+        signal = (signal - signal.mean(0)) * (n / (n - 1))
+    surrogate = (signal * samples.log_q).mean(0)
+    return value.mean(0) + (surrogate - surrogate.detach())
+
+
+def iwae(log_likelihood: Tensor, samples: Samples) -> Tensor:
+    """log 1/L Σ_l w_l, w = p(x, z)/q(z|x): the importance-weighted bound, which rises with L to
+    the evidence.
+
+    Source: Burda, Grosse and Salakhutdinov, "Importance weighted autoencoders", ICLR 2016, (8).
+
+    Args:
+        log_likelihood: log p(x|z), [n_samples, batch].
+        samples: from :func:`draw`, "reparameterized" or "sticking-the-landing".
+
+    Returns:
+        [batch].
+    """
+    drawn_with(samples, "reparameterized", "sticking-the-landing")
+    weights = log_weights(log_likelihood, samples)
+    return weights.logsumexp(0) - math.log(weights.shape[0])
+
+
+def doubly_reparameterized_iwae(log_likelihood: Tensor, samples: Samples) -> Tensor:
+    """:func:`iwae` with the doubly reparameterized gradient by φ, Σ_l w̃_l² ∂log w_l/∂z_l ∂z_l/∂φ, w̃
+    being the normalized weights: unbiased, and its signal does not vanish as L grows.
+
+    Source: Tucker et al., "Doubly reparameterized gradient estimators for Monte Carlo objectives",
+    ICLR 2019, (8).
+
+    Args:
+        log_likelihood: log p(x|z), [n_samples, batch].
+        samples: from :func:`draw`, "sticking-the-landing". They can be used once: the gradient
+            that comes to z is weighted from here on.
+
+    Returns:
+        [batch].
+    """
+    drawn_with(samples, "sticking-the-landing")
+    weights = log_weights(log_likelihood, samples)
+    normalized = weights.detach().softmax(0)
+    if samples.z.requires_grad:
+        if getattr(samples.z, "_vae_ext_weighted", False):
+            raise RuntimeError("the samples were used by doubly_reparameterized_iwae before")
+        samples.z._vae_ext_weighted = True  # type: ignore[attr-defined]
+        trailing = [1] * (samples.z.ndim - normalized.ndim)
+        samples.z.register_hook(lambda g: g * normalized.reshape(*normalized.shape, *trailing))
+    surrogate = (normalized * weights).sum(0)
+    value = weights.detach().logsumexp(0) - math.log(weights.shape[0])
+    return value + (surrogate - surrogate.detach())
+
+
+@torch.no_grad()
+def log_evidence(
+    log_likelihood: Callable[[Tensor], Tensor],
+    mu: Tensor,
+    logvar: Tensor,
+    n_samples: int = 5000,
+    *,
+    chunk: int = 50,
+    seed: int | None = None,
+    event_dims: int | None = None,
+) -> Tensor:
+    """log p(x) by importance sampling from q: :func:`iwae` over many samples, `chunk` at a time.
+
+    An underestimate in expectation, by less the more samples and the nearer q is to the posterior.
+
+    Source: Burda, Grosse and Salakhutdinov, "Importance weighted autoencoders", ICLR 2016.
+
+    Args:
+        log_likelihood: takes z [chunk, *mu.shape] and returns log p(x|z), [chunk, batch].
+        mu, logvar: of q(z|x), [batch, ...].
+        n_samples: draws for each event in all.
+        chunk: draws that are in memory at once.
+        seed: of the noise; chunk k draws from stream k. None: from torch's generator.
+
+    Returns:
+        [batch], without a gradient.
+
+    Raises:
+        TypeError, ValueError: as :func:`draw`; a chunk that is not positive.
+    """
+    if chunk < 1:
+        raise ValueError(f"chunk was {chunk}, expected at least 1")
+    if checks.n_samples(n_samples) < 1:
+        raise TypeError("n_samples was None, expected an int")
+    total: Tensor | None = None
+    for k, start in enumerate(range(0, n_samples, chunk)):
+        n = min(chunk, n_samples - start)
+        samples = draw(
+            mu, logvar, n, seed=seed, stream=0 if seed is None else k, event_dims=event_dims
+        )
+        part = log_weights(log_likelihood(samples.z), samples).logsumexp(0)
+        total = part if total is None else torch.logaddexp(total, part)
+    assert total is not None
+    return total - math.log(n_samples)
