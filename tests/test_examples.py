@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import math
 import os
 import subprocess
 import sys
@@ -145,3 +146,19 @@ def test_figures_of_the_readme() -> None:
     assert len(rows) == 7 * 3 + 3
     for row in rows:
         assert row in readme
+
+
+def test_accuracy_of_the_readme() -> None:
+    """The worst errors that it states are those of docs/accuracy.md, rounded up."""
+    worst = dict.fromkeys(("KL to N(0, I)", "∂KL/∂logvar", "Bernoulli", "u"), 0.0)
+    for line in (ROOT / "docs/accuracy.md").read_text().splitlines():
+        cells = [c.strip() for c in line.split("|")]
+        if len(cells) < 8 or not cells[6].startswith("**") or "16" in cells[3]:
+            continue
+        name = cells[1] if cells[4] == "ulp" else "u"
+        if name in worst:
+            worst[name] = max(worst[name], float(cells[6].strip("*").split()[0]))
+    kl, gradient, bernoulli, rest = (math.ceil(10 * w) / 10 for w in worst.values())
+    assert kl > 1
+    stated = f"at worst {kl}, {gradient}, {bernoulli} and {rest}; halves one rounding"
+    assert stated in (ROOT / "README.md").read_text()
