@@ -2,11 +2,12 @@
 
     python tools/gpu_check.py DIR          (make gpu-check OUT=DIR)
 
-Builds the kernels for the cards that are there, runs the GPU tests, compute-sanitizer over every op
-and the benchmark, and writes logs, results and plots into DIR. Needs nvcc, a C++ compiler, torch
-2.10 or newer, numpy, pybind11, ninja, setuptools, pytest, hypothesis, mpmath, matplotlib and rich.
-Every step runs, whatever became of those before it, as long as the minutes last; the exit status
-says whether all passed. The benchmark writes what it has after every op.
+Builds the kernels for the cards that are there, runs the GPU tests, measures the accuracy, runs
+compute-sanitizer over every op and the benchmark, and writes logs, results and plots into DIR.
+Needs nvcc, a C++ compiler, torch 2.10 or newer, numpy, pybind11, ninja, setuptools, pytest,
+hypothesis, mpmath, matplotlib and rich. Every step runs, whatever became of those before it, as
+long as the minutes last; the exit status says whether all passed. The benchmark writes what it has
+after every op.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ PYTHON = sys.executable
 
 # Seconds kept for the steps that come after: pictures of half a benchmark are worth having.
 RESERVE = {"device": 0, "build": 0, "tests": 0, "memcheck": 0, "racecheck": 0}
-RESERVE |= {"benchmark": 20, "plot": 0}
+RESERVE |= {"accuracy": 0, "benchmark": 20, "plot": 0}
 
 
 @dataclass
@@ -57,6 +58,11 @@ def steps(out: Path) -> list[Step]:
         # Versions other than those that are pinned may warn of other things.
         Step("tests", tests, 240, {"VAE_EXT_REQUIRE_CUDA": "1", "PYTEST_ADDOPTS": "-W default"}),
     ]
+    # From tests/, whose package it is.
+    accuracy = "import os, runpy, sys; os.chdir('tests'); sys.path.insert(0, '.'); "
+    accuracy += "runpy.run_module('accuracy', run_name='__main__')"
+    options = ["--device", "cuda", "--log2", "16", "--out", str(out / "accuracy")]
+    found.append(Step("accuracy", [PYTHON, "-c", accuracy, *options], 90))
     checker = sanitizer()
     for tool in ("memcheck", "racecheck"):
         # Without it nothing is checked, which is a failure: the step fails by its command.

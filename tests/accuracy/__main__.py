@@ -29,19 +29,24 @@ from .report import Row, sums, write
 OTHERS = ["eager", "F", "distributions"]
 
 
-def levels_of(dtype: torch.dtype) -> list[str]:
+def levels_of(dtype: torch.dtype, device: str) -> list[str]:
     """Half precision is float32's arithmetic, and float64 the C library's: one level shows them."""
+    if device != "cpu":
+        return [device]
     return vae_ext.simd_levels() if dtype is torch.float32 else vae_ext.simd_levels()[:1]
 
 
-def measure(quantity: Quantity, name: str, inputs: list[torch.Tensor], dtype: torch.dtype) -> Row:
-    rounded = [t.to(dtype) for t in inputs]
+def measure(
+    quantity: Quantity, name: str, inputs: list[torch.Tensor], dtype: torch.dtype, device: str
+) -> Row:
+    rounded = [t.to(dtype).to(device) for t in inputs]
     exact, terms = exact_and_terms(quantity, rounded)
-    limit = limits(quantity, dtype)
+    limit = limits(quantity, dtype, device)
     before = vae_ext.simd_level()
     ours: dict[str, Error] = {}
-    for level in levels_of(dtype):
-        vae_ext.set_simd_level(level)
+    for level in levels_of(dtype, device):
+        if device == "cpu":
+            vae_ext.set_simd_level(level)
         got = evaluate(OPS[quantity.op].ours, rounded, quantity.by)
         ours[level] = error(quantity, got, exact, terms, dtype, limit)
     vae_ext.set_simd_level(before)
@@ -91,6 +96,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--log2", type=int, default=20, help="elements of a set (default 2^20)")
     parser.add_argument("--out", type=Path, default=Path("out/accuracy"), help="where to write")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     args = parser.parse_args()
     n = 1 << args.log2
     work = [
@@ -103,12 +109,14 @@ def main() -> int:
     ]
     sets = {op: draws(op, n) for op in OPS}
     rows = [
-        measure(quantity, name, sets[quantity.op][name], dtype)
+        measure(quantity, name, sets[quantity.op][name], dtype, args.device)
         for quantity, name, dtype in track(work, description="measuring", transient=True)
     ]
     totals = sums()
     show(rows)
     machine = f"{platform.machine()}, {platform.libc_ver()[0]}, torch {torch.__version__}"
+    if args.device == "cuda":
+        machine += f", {torch.cuda.get_device_name()}"
     write(args.out, rows, totals, curve(1 << 18), n, machine)
     broken = [r for r in rows if not r.holds] + [t for t in totals if not t.holds]
     print(f"{len(rows)} errors measured, {len(broken)} beyond the contract; see {args.out}")
