@@ -119,7 +119,7 @@ def test_every_op_has_a_cuda_kernel(library: Path, tmp_path: Path) -> None:
     assert "ops" in done.stdout
 
 
-FILES = ["parity", "layouts", "gradients", "edges", "noise", "elbo", "memory", "ops"]
+FILES = ["parity", "layouts", "gradients", "edges", "noise", "elbo", "memory", "ops", "properties"]
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +134,7 @@ def test_the_kernels_on_the_host(on_host: Path) -> None:
         [sys.executable, "-m", "pytest", "-q", "--cuda-on-host", str(on_host)]
         # The extreme words are the formulas' matter, which the host tests anyway.
         + [f"tests/test_{name}.py" for name in FILES]
+        + ["tests/accuracy"]
         + ["--deselect", "tests/test_noise.py::test_extreme_words"],
         cwd=ROOT,
         capture_output=True,
