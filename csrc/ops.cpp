@@ -108,6 +108,17 @@ PYBIND11_MODULE(_C, m) {
         return std::vector<uint32_t>(block.word, block.word + 4);
       },
       pybind11::arg("counter"), pybind11::arg("key"), "One block of the generator, for tests.");
+  m.def(
+      "philox_words_at",
+      [](uint64_t seed, uint64_t stream, uint64_t start, int n) {
+        if (n < 0 || n > vae_ext::kTile)
+          throw pybind11::value_error("expected n of at most a tile");
+        std::vector<int64_t> words(static_cast<size_t>(n));
+        vae_ext::kernels<float>().words(n, seed, stream, start, words.data());
+        return words;
+      },
+      pybind11::arg("seed"), pybind11::arg("stream"), pybind11::arg("start"), pybind11::arg("n"),
+      "The words of elements start ... start + n - 1, for tests.");
 #if defined(__SANITIZE_ADDRESS__)
   m.def(
       "read_past_the_end",

@@ -59,6 +59,20 @@ def test_words_at_every_level(seed: int, stream: int, simd: str) -> None:
     assert vae_ext.philox_words(0, seed, stream).shape == (0,)
 
 
+def test_words_beyond_32_bits_of_blocks(simd: str) -> None:
+    """Where the counter's low half wraps, at element 2^34, and beyond."""
+    from vae_ext import _C
+
+    seed, stream = 0x0123456789ABCDEF, 0xFEDCBA9876543210
+    key = [seed & 0xFFFFFFFF, seed >> 32]
+    for start in ((1 << 34) - 130, (1 << 34) - 1, 1 << 34, (1 << 60) + 5):
+        want = []
+        for block in range(start // 4, start // 4 + 60):
+            counter = [block & 0xFFFFFFFF, block >> 32, stream & 0xFFFFFFFF, stream >> 32]
+            want += _C.philox4x32_10(counter, key)
+        assert _C.philox_words_at(seed, stream, start, 200) == want[start % 4 :][:200]
+
+
 def test_two_complements_name_the_same_seed() -> None:
     assert torch.equal(vae_ext.philox_words(8, -1), vae_ext.philox_words(8, 2**64 - 1))
 

@@ -45,6 +45,13 @@ MUTANTS = [
         "noise",
     ),
     Mutant(
+        "the wrap of the counter's low half overlooked",
+        "csrc/cpu/philox_blocks.h",
+        "if (block >> 32 == (block + kPhiloxGroup - 1) >> 32) {",
+        "if (true) {",
+        "noise",
+    ),
+    Mutant(
         "words of a pair swapped",
         "csrc/cpu/kernels.inl",
         "box_muller(w.word[0][b], w.word[1][b], &out[0], &out[1])",

@@ -91,7 +91,7 @@ inline void philox_blocks(int n, uint64_t seed, uint64_t stream, uint64_t first,
       words.c2.store_low(&word[2][b]);
       words.c3.store_low(&word[3][b]);
     };
-    // All blocks but 0 begin with the same high half, except every 2^32nd time.
+    // All counters but the first are the same in all lanes, except where its low half wraps.
     if (block >> 32 == (block + kPhiloxGroup - 1) >> 32) {
       store(philox_rounds(PhiloxCounters{c0, block >> 32, c2, c3}, key0, key1));
     } else {
