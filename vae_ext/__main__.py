@@ -161,7 +161,7 @@ def check_device(device: torch.device) -> bool:
 
 
 def training_step() -> bool:
-    """One step of a small model: its loss falls."""
+    """Fifty steps of a small model: its loss falls."""
     torch.manual_seed(0)
     encoder, decoder = torch.nn.Linear(20, 8), torch.nn.Linear(4, 20)
     optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=0.01)

@@ -99,6 +99,10 @@ def log_weights(log_likelihood: Tensor, samples: Samples) -> Tensor:
     return log_likelihood + samples.log_p - samples.log_q
 
 
+def log_mean_exp(weights: Tensor) -> Tensor:
+    return weights.logsumexp(0) - math.log(weights.shape[0])
+
+
 def drawn_with(samples: Samples, *allowed: str) -> None:
     if samples.gradient not in allowed:
         raise ValueError(
@@ -186,8 +190,7 @@ def iwae(log_likelihood: Tensor, samples: Samples) -> Tensor:
         [batch].
     """
     drawn_with(samples, "reparameterized", "sticking-the-landing")
-    weights = log_weights(log_likelihood, samples)
-    return weights.logsumexp(0) - math.log(weights.shape[0])
+    return log_mean_exp(log_weights(log_likelihood, samples))
 
 
 def doubly_reparameterized_iwae(log_likelihood: Tensor, samples: Samples) -> Tensor:
@@ -215,7 +218,7 @@ def doubly_reparameterized_iwae(log_likelihood: Tensor, samples: Samples) -> Ten
         trailing = [1] * (samples.z.ndim - normalized.ndim)
         samples.z.register_hook(lambda g: g * normalized.reshape(*normalized.shape, *trailing))
     surrogate = (normalized * weights).sum(0)
-    value = weights.detach().logsumexp(0) - math.log(weights.shape[0])
+    value = log_mean_exp(weights.detach())
     return value + (surrogate - surrogate.detach())
 
 

@@ -22,8 +22,8 @@ import vae_ext
 
 from .exact import kl
 from .inputs import draws
-from .measure import HALF, Error, bulk, error, exact_and_terms, limits, long_array, spacing
-from .quantities import OPS, QUANTITIES, Quantity, evaluate, kl_distributions, kl_plain
+from .measure import Error, bulk, error, exact_and_terms, limits, long_array, spacing
+from .quantities import HALF, OPS, QUANTITIES, Quantity, evaluate, kl_distributions, kl_plain
 from .report import Row, sums, write
 
 OTHERS = ["eager", "F", "distributions"]
@@ -104,8 +104,7 @@ def main() -> int:
         for quantity in QUANTITIES
         for dtype in (torch.float32, torch.float64, *reversed(HALF))
         for name in draws(quantity.op, 1)
-        if quantity.uses(name)
-        and not (dtype in HALF and quantity.by is not None and name != "ordinary")
+        if quantity.uses(name, dtype)
     ]
     sets = {op: draws(op, n) for op in OPS}
     rows = [

@@ -76,7 +76,7 @@ def excepted(quantity: Quantity, row: list[float], largest: float) -> bool:
         mu, logvar, noise = row
         overflows = noise != 0 and math.log(abs(noise)) + logvar / 2 > math.log(largest)
         subnormal = 0 < abs(noise) < 1.2e-38
-        return (math.isinf(mu) and overflows) or (quantity.by is not None and subnormal)
+        return (overflows and mu * noise < 0) or (quantity.by is not None and subnormal)
     return False
 
 

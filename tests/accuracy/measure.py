@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from .exact import HAS_LONG, LONG, Bulk, Digits, Formula, to_long
-from .quantities import Quantity
+from .quantities import HALF, Quantity
 
 MANTISSA = {torch.float64: 53, torch.float32: 24, torch.float16: 11, torch.bfloat16: 8}
-HALF = (torch.float16, torch.bfloat16)
 
 
 def long_array(t: Tensor) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +20,7 @@ import vae_ext
 from . import exact
 
 Elementwise = Callable[..., Tensor]
+HALF = (torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -101,13 +101,24 @@ class Quantity:
     terms: exact.Formula | None = None
     sets: tuple[str, ...] = field(default=())  # all but special, unless named
 
-    def uses(self, name: str) -> bool:
+    def uses(self, name: str, dtype: torch.dtype) -> bool:
+        """Whether it is measured on a set. In half precision gradients are on ordinary draws."""
+        if dtype in HALF and self.by is not None and name != "ordinary":
+            return False
         return not self.sets or name in self.sets
 
 
-def u(name: str, op: str, by: int | None, limit: float, terms: Any = None, **more: Any) -> Quantity:
+def u(
+    name: str,
+    op: str,
+    by: int | None,
+    limit: float,
+    formula: exact.Formula,
+    terms: exact.Formula | None = None,
+    sets: tuple[str, ...] = (),
+) -> Quantity:
     cuda = {"bernoulli": 1.5}.get(op, 2) * limit
-    return Quantity(name, op, by, more.pop("exact"), "u", limit, cuda, terms, **more)
+    return Quantity(name, op, by, formula, "u", limit, cuda, terms, sets)
 
 
 BINARY, SOFT = ("binary", "sweep, binary"), ("ordinary", "sweep, soft")
@@ -115,16 +126,16 @@ QUANTITIES = [
     Quantity("KL to N(0, I)", "kl", None, exact.kl, "ulp", 4, 8),
     Quantity("∂KL/∂mu", "kl", 0, exact.kl_dmu, "ulp", 0, 0),
     Quantity("∂KL/∂logvar", "kl", 1, exact.kl_dlogvar, "ulp", 2, 3),
-    u("KL to a prior", "kl_prior", None, 8, exact.kl_prior_terms, exact=exact.kl_prior),
-    u("∂/∂mu", "kl_prior", 0, 8, exact=exact.kl_prior_dmu),
-    u("∂/∂logvar", "kl_prior", 1, 8, exact.kl_prior_dlogvar_terms, exact=exact.kl_prior_dlogvar),
+    u("KL to a prior", "kl_prior", None, 8, exact.kl_prior, exact.kl_prior_terms),
+    u("∂/∂mu", "kl_prior", 0, 8, exact.kl_prior_dmu),
+    u("∂/∂logvar", "kl_prior", 1, 8, exact.kl_prior_dlogvar, exact.kl_prior_dlogvar_terms),
     u(
         "∂/∂prior_logvar",
         "kl_prior",
         3,
         8,
+        exact.kl_prior_dprior_logvar,
         exact.kl_prior_dprior_logvar_terms,
-        exact=exact.kl_prior_dprior_logvar,
     ),
     Quantity("Bernoulli", "bernoulli", None, exact.bernoulli, "ulp", 4, 6),
     Quantity("∂/∂logits", "bernoulli", 0, exact.bernoulli_dlogit, "ulp", 4, 6, None, BINARY),
@@ -133,15 +144,15 @@ QUANTITIES = [
         "bernoulli",
         0,
         8,
+        exact.bernoulli_dlogit,
         exact.bernoulli_dlogit_terms,
-        exact=exact.bernoulli_dlogit,
-        sets=SOFT,
+        SOFT,
     ),
-    u("Gaussian", "gaussian", None, 8, exact.gaussian_terms, exact=exact.gaussian),
-    u("∂/∂mean", "gaussian", 0, 8, exact=exact.gaussian_dmean),
-    u("∂/∂logvar", "gaussian", 2, 8, exact.gaussian_dlogvar_terms, exact=exact.gaussian_dlogvar),
-    u("mu + σ ε", "sample", None, 4, exact.sample_terms, exact=exact.sample),
-    u("∂z/∂logvar", "sample", 1, 4, exact=exact.sample_dlogvar),
+    u("Gaussian", "gaussian", None, 8, exact.gaussian, exact.gaussian_terms),
+    u("∂/∂mean", "gaussian", 0, 8, exact.gaussian_dmean),
+    u("∂/∂logvar", "gaussian", 2, 8, exact.gaussian_dlogvar, exact.gaussian_dlogvar_terms),
+    u("mu + σ ε", "sample", None, 4, exact.sample, exact.sample_terms),
+    u("∂z/∂logvar", "sample", 1, 4, exact.sample_dlogvar),
 ]
 
 

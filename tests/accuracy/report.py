@@ -35,11 +35,12 @@ EXCEPTIONS = """
 ## Special values
 
 `test_special_values` runs every combination of ±0, subnormals, ±1, ±88.8, ±104, ±1e4, the largest float,
-±inf and NaN: NaN in gives NaN out, infinities give the limit where there is one, and results are finite
+±inf and NaN (of eleven of these for the four arguments of a prior): NaN in gives NaN out, infinities give the limit where there is one, and results are finite
 wherever the exact value is representable. The exceptions, all of them beyond any data:
 
 - a difference `x - mean` or `mu - prior_mu` of finite numbers that overflows counts as infinite;
-- `mu = ±inf` with given noise for which σ ε overflows to the other infinity gives NaN;
+- a σ ε of given noise that overflows counts as infinite, too, even if `mu` would bring the sum back into
+  range; with `mu` the other infinity it gives NaN;
 - the gradient of `logvar` for given noise below 1.2e-38 has lost that noise's last bit.
 """
 
