@@ -168,16 +168,16 @@ MUTANTS = [
     ),
     Mutant(
         "a wrong event stride",
-        "csrc/cpu/reduce.h",
-        "const int64_t event_begin = unit / pieces * event_size;",
-        "const int64_t event_begin = unit / pieces * kUnit * pieces;",
+        "csrc/cpu/units.h",
+        "const int64_t event_begin = unit / pieces_ * event_size_;",
+        "const int64_t event_begin = unit / pieces_ * unit_ * pieces_;",
         "parity",
     ),
     Mutant(
         "events cut where tiles end",
-        "csrc/cpu/reduce.h",
-        "if (start + at == event_end) {",
-        "if (at == n) {",
+        "csrc/cpu/units.h",
+        "std::min<int64_t>(n - at, left)",
+        "n - at",
         "parity",
     ),
     Mutant(
@@ -210,9 +210,9 @@ MUTANTS = [
     ),
     Mutant(
         "a unit dropped where a thread's share ends",
-        "csrc/cpu/reduce.h",
-        "for (int64_t unit = first; unit < last; ++unit) run_unit(unit);",
-        "for (int64_t unit = first; unit < last - (first > 0); ++unit) run_unit(unit);",
+        "csrc/cpu/units.h",
+        "for (int64_t unit = first; unit < last; ++unit) body(unit);",
+        "for (int64_t unit = first; unit < last - (first > 0); ++unit) body(unit);",
         "parity threads",
     ),
     # Python

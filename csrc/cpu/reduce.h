@@ -1,36 +1,12 @@
-// Threads and sums. Work is cut into units at places that depend on the shape alone, each unit is
-// summed in double in one fixed order, and the units of an event are added in order: the same bits
-// at every thread count.
+// Sums. Each unit is summed in double in one fixed order, and the units of an event are added in
+// order: the same bits at every thread count.
 #pragma once
-
-#include <torch/csrc/stable/ops.h>
 
 #include <vector>
 
-#include "operand.h"
+#include "units.h"
 
 namespace vae_ext {
-
-constexpr int64_t kUnit = 16 * kTile;  // elements that one thread takes at a time
-constexpr int64_t kGrain = 4 * kUnit;  // elements below which a second thread does not pay
-
-// body(start, n) for tiles that cover [begin, end).
-template <class Body>
-void for_each_tile(int64_t begin, int64_t end, Body body) {
-  for (int64_t start = begin; start < end; start += kTile) {
-    body(start, static_cast<int>(std::min<int64_t>(kTile, end - start)));
-  }
-}
-
-// body(start, n) for tiles that cover [0, numel), on all threads.
-template <class Body>
-void parallel_tiles(int64_t numel, Body body) {
-  if (numel == 0) return;
-  const int64_t units = (numel + kUnit - 1) / kUnit;
-  torch::stable::parallel_for(0, units, kGrain / kUnit, [&](int64_t first, int64_t last) {
-    for_each_tile(first * kUnit, std::min(last * kUnit, numel), body);
-  });
-}
 
 // terms(start, n, out) computes n elementwise terms; they are stored, or summed over events or
 // over everything, as the plan says.
@@ -51,60 +27,28 @@ void reduce_terms(const EventPlan& plan, const Tensor& out, Terms terms) {
     return;
   }
 
-  // A unit is a run of whole events, or a piece of one large event.
-  const int64_t pieces = std::max<int64_t>(1, (event_size + kUnit - 1) / kUnit);
-  const int64_t events_per_unit = std::max<int64_t>(1, kUnit / std::max<int64_t>(1, event_size));
-  const int64_t units =
-      pieces > 1 ? n_events * pieces : (n_events + events_per_unit - 1) / events_per_unit;
-  std::vector<double> sums(static_cast<size_t>(n_events * pieces), 0.0);
-
-  const auto run_unit = [&](int64_t unit) {
+  const EventUnits units(n_events, event_size);
+  std::vector<double> sums(static_cast<size_t>(units.sums()), 0.0);
+  units.parallel([&](int64_t unit) {
     const auto& k = kernels<T>();
     alignas(64) T values[kTile];
-    if (pieces > 1) {
-      const int64_t event_begin = unit / pieces * event_size;
-      const int64_t begin = event_begin + unit % pieces * kUnit;
-      const int64_t end = std::min(begin + kUnit, event_begin + event_size);
-      double& sum = sums[static_cast<size_t>(unit)];
-      for_each_tile(begin, end, [&](int64_t start, int n) {
-        terms(start, n, values);
-        sum += k.sum(n, values);
-      });
-      return;
-    }
-    const int64_t first = unit * events_per_unit;
-    const int64_t last = std::min(first + events_per_unit, n_events);
-    int64_t event = first;
-    int64_t event_end = (first + 1) * event_size;
-    for_each_tile(first * event_size, last * event_size, [&](int64_t start, int n) {
+    double* of_unit = sums.data() + unit * units.sums_per_unit();
+    units.for_each_tile_of(unit, [&](int64_t start, int n) {
       terms(start, n, values);
-      for (int at = 0; at < n;) {  // cut the tile where events end
-        const int count = static_cast<int>(std::min<int64_t>(n - at, event_end - (start + at)));
-        sums[static_cast<size_t>(event)] += k.sum(count, values + at);
-        at += count;
-        if (start + at == event_end) {
-          ++event;
-          event_end += event_size;
-        }
-      }
+      units.for_each_stretch(unit, start, n, [&](int64_t i, int at, int count) {
+        of_unit[i] += k.sum(count, values + at);
+      });
     });
-  };
-  if (plan.numel > 0) {
-    const int64_t unit_size = plan.numel / units + 1;
-    torch::stable::parallel_for(0, units, std::max<int64_t>(1, kGrain / unit_size),
-                                [&](int64_t first, int64_t last) {
-                                  for (int64_t unit = first; unit < last; ++unit) run_unit(unit);
-                                });
-  }
+  });
 
   const double scale = plan.scale();
   parallel_tiles(n_events, [&](int64_t start, int n) {
     alignas(64) T buffer[kTile];
     T* values = result.begin(start, n, buffer);
     for (int i = 0; i < n; ++i) {
-      const double* piece = sums.data() + (start + i) * pieces;
+      const double* piece = sums.data() + (start + i) * units.pieces();
       double total = 0;
-      for (int64_t p = 0; p < pieces; ++p) total += piece[p];
+      for (int64_t p = 0; p < units.pieces(); ++p) total += piece[p];
       values[i] = static_cast<T>(total * scale);
     }
     result.finish(start, n, values, buffer);
@@ -169,6 +113,19 @@ void scale_in_place(const Tensor& gradient, double factor) {
   });
 }
 
+// Where the elements of an input's gradient are written: in the input's layout and dtype, or in the
+// full shape if it was broadcast, which fit_gradient() sums. Empty if it is not wanted.
+inline Tensor allocate_gradient(const EventPlan& plan, const Tensor& input, bool wanted) {
+  const ScalarType dtype = input.scalar_type();
+  if (!wanted) return empty({0}, dtype, input);
+  if (shape_of(input) == plan.shape) return empty_like(input, dtype);
+  return empty(plan.shape, arithmetic_type(dtype), input);
+}
+
+inline Tensor fit_gradient(const EventPlan& plan, const Tensor& input, const Tensor& written) {
+  return shape_of(input) == plan.shape ? written : sum_to(written, input);
+}
+
 // What one input's gradient is: compute(start, n, tiles, out), elementwise.
 template <class Compute>
 struct Gradient {
@@ -189,11 +146,8 @@ auto input_gradients(const EventPlan& plan, const std::array<const Input<T>*, N>
     return g.wanted && g.input.numel() == 1 && shape_of(g.input) != plan.shape;
   };
   const auto allocate = [&](const auto& g) {
-    const ScalarType dtype = g.input.scalar_type();
-    if (!g.wanted) return empty({0}, dtype, g.input);
-    if (summed(g)) return empty(shape_of(g.input), dtype, g.input);
-    if (shape_of(g.input) == plan.shape) return empty_like(g.input, dtype);
-    return empty(plan.shape, arithmetic_type(dtype), g.input);
+    if (summed(g)) return empty(shape_of(g.input), g.input.scalar_type(), g.input);
+    return allocate_gradient(plan, g.input, g.wanted);
   };
   const auto write = [](const auto& g, const Output<T>& result, int64_t start, int n,
                         const Tiles<T, N>& tiles) {
@@ -224,8 +178,7 @@ auto input_gradients(const EventPlan& plan, const std::array<const Input<T>*, N>
     }
     ((summed(gradient) ? sum(gradient, outs[I]) : void()), ...);
     const auto fit = [&](const auto& g, const Tensor& out) {
-      const bool broadcast = g.wanted && !summed(g) && shape_of(g.input) != plan.shape;
-      return broadcast ? sum_to(out, g.input) : out;
+      return g.wanted && !summed(g) ? fit_gradient(plan, g.input, out) : out;
     };
     return std::make_tuple(fit(gradient, outs[I])...);
   }(std::index_sequence_for<Compute...>{});
