@@ -48,6 +48,7 @@ FULL = {
         *[(16384, 16384), (100_000, 10), (1, 10_000_000)],
     ],
 }
+MOST = 2**26  # elements of several samples together
 
 
 def size(text: str) -> tuple[int, int]:
@@ -196,6 +197,8 @@ def main() -> None:
                 for column in (*columns, "saved words", "peak words"):
                     table.add_column(column, justify="right")
                 for shape in sizes:
+                    if OPS[op].samples > 1 and shape[0] * shape[1] * OPS[op].samples > MOST:
+                        continue
                     found = measure(op, shape, dtype, device, args, console)
                     results.append(found)
                     add_row(table, found, args.baselines)

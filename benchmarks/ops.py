@@ -29,7 +29,11 @@ class Op:
     ours: Function
     needs_grad: tuple[bool, ...]
     words: int
+    samples: int = 1  # results of the size of the inputs
     unit_interval: tuple[int, ...] = ()  # inputs that lie there
+
+
+SAMPLES = 16  # of the ops that draw several
 
 
 def standard(t: Tensor) -> Normal:
@@ -56,6 +60,21 @@ def eager_sample_kl(mu: Tensor, logvar: Tensor) -> tuple[Tensor, ...]:
 def distributions_sample_kl(mu: Tensor, logvar: Tensor) -> tuple[Tensor, ...]:
     q = normal(mu, logvar)
     return q.rsample(), kl_divergence(q, standard(mu)).sum(1)
+
+
+def eager_draw(mu: Tensor, logvar: Tensor) -> tuple[Tensor, ...]:
+    std = torch.exp(0.5 * logvar)
+    eps = torch.randn(SAMPLES, *mu.shape, dtype=mu.dtype, device=mu.device)
+    z = mu + std * eps
+    constant = math.log(2 * math.pi)
+    log_q = -0.5 * (constant + logvar + eps.pow(2)).sum(-1)
+    return z, log_q, -0.5 * (constant + z.pow(2)).sum(-1)
+
+
+def distributions_draw(mu: Tensor, logvar: Tensor) -> tuple[Tensor, ...]:
+    q = normal(mu, logvar)
+    z = q.rsample((SAMPLES,))
+    return z, q.log_prob(z).sum(-1), standard(mu).log_prob(z).sum(-1)
 
 
 def eager_kl_prior(mu: Tensor, logvar: Tensor, pmu: Tensor, plogvar: Tensor) -> tuple[Tensor, ...]:
@@ -92,6 +111,14 @@ OPS = {
         (True, True),
         6,
     ),
+    "draw_16": Op(
+        eager_draw,
+        distributions_draw,
+        lambda mu, logvar: vae_ext.estimators.draw(mu, logvar, SAMPLES)[:3],
+        (True, True),
+        2 * SAMPLES + 6,
+        samples=SAMPLES,
+    ),
     "kl": Op(
         eager_kl,
         lambda mu, logvar: (kl_divergence(normal(mu, logvar), standard(mu)).sum(1),),
@@ -114,7 +141,7 @@ OPS = {
         lambda x, t: (vae_ext.bernoulli_log_likelihood(x, t, reduction="mean"),),
         (True, False),
         3,
-        (1,),
+        unit_interval=(1,),
     ),
     "gaussian": Op(
         eager_gaussian,

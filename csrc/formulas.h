@@ -33,6 +33,51 @@ VAE_EXT_INLINE T reparameterize_dnoise(T g, T logvar) {
   return mul_exp<kRange>(g, T(0.5) * logvar);
 }
 
+// ---- Log-densities of a sample: log q(z) of N(mu, exp(logvar)), log p(z) of N(0, 1) ------------
+
+template <class T>
+constexpr T kLog2Pi = T(1.83787706640934548356);
+
+// -(log 2 pi + logvar + eps^2) / 2. From eps, which z has lost where sigma is small beside mu.
+template <class T>
+VAE_EXT_INLINE T log_q(T logvar, T eps) {
+  return -((T(0.5) * eps) * eps + T(0.5) * (logvar + kLog2Pi<T>));
+}
+
+// -(log 2 pi + z^2) / 2
+template <class T>
+VAE_EXT_INLINE T log_p(T z) {
+  return -((T(0.5) * z) * z + T(0.5) * kLog2Pi<T>);
+}
+
+// What reaches mu and logvar from a sample and its log-densities: log q has them both as its
+// parameters and in z.
+enum class Flow : int64_t {
+  kAll,    // d log q / dmu = 0,          d log q / dlogvar = -1/2: eps stands still
+  kScore,  // d log q / dmu = eps/sigma,  d log q / dlogvar = (eps^2 - 1) / 2: z stands still
+  kPath,   // d log q / dmu = -eps/sigma, d log q / dlogvar = -eps^2 / 2: through z alone
+};
+
+template <class T>
+struct SampleGradients {
+  T mu, logvar;
+};
+
+// For incoming gradients of z, log q and log p; d log p / dz = -z.
+template <Flow kFlow, Exponent kRange = Exponent::kAny, class T>
+VAE_EXT_INLINE SampleGradients<T> sample_gradients(T grad_z, T grad_q, T grad_p, T mu, T logvar,
+                                                   T eps) {
+  const T half = T(0.5) * logvar;
+  const T score = kFlow == Flow::kAll ? T(0) : mul_exp<kRange>(grad_q * eps, -half);
+  const T square = (T(0.5) * eps) * eps;
+  if constexpr (kFlow == Flow::kScore) return {score, grad_q * (square - T(0.5))};
+  const T step = mul_exp<kRange>(eps, half);
+  const T path = grad_z - grad_p * (mu + step);
+  const T by_logvar = path * (T(0.5) * step);
+  if constexpr (kFlow == Flow::kPath) return {path - score, by_logvar - grad_q * square};
+  return {path, by_logvar - T(0.5) * grad_q};
+}
+
 // ---- KL(N(mu, exp(logvar)) || N(0, 1)), (4.5): (mu^2 + exp(logvar) - 1 - logvar) / 2 ----------
 
 template <Exponent kRange = Exponent::kAny, class T>
@@ -154,7 +199,7 @@ VAE_EXT_INLINE T gaussian(T mean, T target, T logvar) {
   // At logvar = -inf a target that is missed must win over the density's height: inf - inf would
   // be NaN where the limit is -inf.
   const T height = s != T(0) && logvar < T(-1e30) ? T(-1e30) : logvar;
-  return -((T(0.5) * s) * s + T(0.5) * (height + T(1.83787706640934548356)));
+  return -((T(0.5) * s) * s + T(0.5) * (height + kLog2Pi<T>));
 }
 
 // d/dmean = (target - mean) exp(-logvar) = -d/dtarget

@@ -28,6 +28,14 @@ STABLE_TORCH_LIBRARY(vae_ext, m) {
       "reparameterize_with_kl_backward(Tensor? grad_z, Tensor? grad_kl, Tensor mu, Tensor logvar,"
       " " VAE_EXT_NOISE ", " VAE_EXT_EVENT ", int wanted) -> (Tensor, Tensor)");
 
+  // n_samples >= 1. log_q and log_p [n_samples, events]. flow: that number of formulas.h.
+  m.def("sample_with_log_densities(Tensor mu, Tensor logvar, " VAE_EXT_NOISE
+        ", int event_dims) -> (Tensor, Tensor, Tensor)");
+  m.def(
+      "sample_with_log_densities_backward(Tensor? grad_z, Tensor? grad_q, Tensor? grad_p,"
+      " Tensor mu, Tensor logvar, " VAE_EXT_NOISE
+      ", int event_dims, int flow, int wanted) -> (Tensor, Tensor)");
+
   m.def(
       "gaussian_kl(Tensor mu, Tensor logvar, Tensor? prior_mu, Tensor? prior_logvar, " VAE_EXT_EVENT
       ") -> Tensor");

@@ -8,6 +8,7 @@ import math
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from types import ModuleType
@@ -120,12 +121,20 @@ def test_every_op_has_a_cuda_kernel(library: Path, tmp_path: Path) -> None:
 
 
 FILES = ["parity", "layouts", "gradients", "edges", "noise", "elbo", "memory", "ops", "properties"]
+FILES += ["draw"]
 
 
 @pytest.fixture(scope="module")
 def on_host() -> Path:
     path: Path = tools.compile_on_host(ROOT / "build/cuda-on-host")
     return path
+
+
+@pytest.fixture(scope="module")
+def parts(on_host: Path) -> Iterator[ctypes.CDLL]:
+    yield ctypes.CDLL(str(tools.parts_of(on_host)))
+    # The tests after these are the CPU kernels'.
+    assert "csrc/cuda" not in torch._C._dispatch_dump("vae_ext::gaussian_kl")
 
 
 def test_the_kernels_on_the_host(on_host: Path) -> None:
@@ -153,19 +162,19 @@ def test_the_kernels_on_the_host(on_host: Path) -> None:
 @example(2**62, 2**62)
 @example(2**62 - 1, 2**62)
 @example(7, 2**61 + 1)
-def test_division_by_multiplication(on_host: Path, n: int, size: int) -> None:
-    quotient = ctypes.CDLL(str(on_host)).quotient
+def test_division_by_multiplication(parts: ctypes.CDLL, n: int, size: int) -> None:
+    quotient = parts.quotient
     quotient.restype = ctypes.c_int64
     assert quotient(ctypes.c_int64(n), ctypes.c_int64(size)) == n // size
 
 
 @given(st.lists(st.integers(2, 3000), min_size=1, max_size=5), st.randoms(use_true_random=False))
-def test_strided_offsets(on_host: Path, sizes: list[int], random: Random) -> None:
+def test_strided_offsets(parts: ctypes.CDLL, sizes: list[int], random: Random) -> None:
     """Of tensors with more than 2^31 elements, too."""
     strides = [random.choice([0, 1, 2, 4096, 2**33 + 1]) for _ in sizes]
     i = random.randrange(math.prod(sizes))
     index = np.unravel_index(i, sizes)
-    offset = ctypes.CDLL(str(on_host)).offset
+    offset = parts.offset
     offset.restype = ctypes.c_int64
     array = ctypes.c_int64 * len(sizes)
     got = offset(ctypes.c_int64(i), len(sizes), array(*sizes), array(*strides))
@@ -179,10 +188,10 @@ def test_strided_offsets(on_host: Path, sizes: list[int], random: Random) -> Non
 @example(10**5, 10**7, True)
 @example(3, 512, True)
 @example(3, 513, True)
-def test_sums_fill_the_chip(on_host: Path, events: int, size: int, shared: bool) -> None:
+def test_sums_fill_the_chip(parts: ctypes.CDLL, events: int, size: int, shared: bool) -> None:
     """Every element falls to one block, none has too much to do, and they fit one grid."""
     out = (ctypes.c_int64 * 4)()
-    sum_plan = ctypes.CDLL(str(on_host)).sum_plan
+    sum_plan = parts.sum_plan
     sum_plan(ctypes.c_int64(events), ctypes.c_int64(size), shared, out)
     blocks, events_per_block, pieces, piece_size = out
     if events_per_block:

@@ -114,7 +114,7 @@ def test_benchmark(tmp_path: Path) -> None:
     assert document["machine"]["torch"] == torch.__version__
     assert len(document["training"]) == 3
     results = document["results"]
-    assert len(results) == 2 * 2 * 7
+    assert len(results) == 2 * 2 * 8
     for r in results:
         assert set(r["times"]) == {"eager", "distributions", "vae_ext", "copy"}
         assert all(0 < t["p20"] <= t["p50"] <= t["p80"] for t in r["times"].values())

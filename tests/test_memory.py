@@ -39,6 +39,7 @@ CASES: list[tuple[str, Callable[[], object], list[Tensor]]] = [
         lambda: vae_ext.reparameterize_with_kl(MU, LOGVAR, generator=generator()),
         [MU, LOGVAR],
     ),
+    ("draw", lambda: vae_ext.estimators.draw(MU, LOGVAR, 8), [MU, LOGVAR]),
     ("kl", lambda: vae_ext.gaussian_kl(MU, LOGVAR), [MU, LOGVAR]),
     (
         "kl_prior",

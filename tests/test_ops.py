@@ -42,6 +42,17 @@ SAMPLES: list[tuple[Callable[..., object], tuple[object, ...]]] = [
         OPS.reparameterize_with_kl_backward.default,
         (None, t(), t(3, 4), t(3, 4), None, SEED, 0, 0, 0, 1, SUM, 1),
     ),
+    (OPS.sample_with_log_densities.default, (t(3, 4), t(3, 4), None, SEED, 0, 0, 2, 1)),
+    (OPS.sample_with_log_densities.default, (t(3, 4, dtype=BF16), t(4), None, None, 7, 1, 5, 0)),
+    (OPS.sample_with_log_densities.default, (CL, CL, t(2, 2, 4, 3, 3), None, 0, 0, 2, 3)),
+    (
+        OPS.sample_with_log_densities_backward.default,
+        (t(2, 3, 4), t(2, 3), t(2, 3), t(3, 4), t(4), None, SEED, 0, 0, 2, 1, 0, 3),
+    ),
+    (
+        OPS.sample_with_log_densities_backward.default,
+        (None, t(2, 3), None, t(3, 4), t(3, 4), None, SEED, 0, 0, 2, 1, 1, 2),
+    ),
     (OPS.gaussian_kl.default, (t(3, 4), t(3, 4), None, None, 1, EVENT)),
     (OPS.gaussian_kl.default, (t(3, 4), t(3, 4), t(4), t(), 1, 0)),
     (OPS.gaussian_kl.default, (CL, CL, None, None, 3, 0)),
@@ -70,6 +81,11 @@ SAMPLES: list[tuple[Callable[..., object], tuple[object, ...]]] = [
 ]
 
 
+def name_of(argument: object) -> str:
+    """Of the op alone: the tensors are random."""
+    return str(argument) if isinstance(argument, torch._ops.OpOverload) else ""
+
+
 def test_every_op_is_checked() -> None:
     registered = {
         n.split("::")[1] for n in torch._C._dispatch_get_all_op_names() if n.startswith("vae_ext::")
@@ -77,9 +93,7 @@ def test_every_op_is_checked() -> None:
     assert {op._schema.name.split("::")[1] for op, _ in SAMPLES} == registered  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(
-    ("op", "args"), SAMPLES, ids=[str(op) + str(i) for i, (op, _) in enumerate(SAMPLES)]
-)
+@pytest.mark.parametrize(("op", "args"), SAMPLES, ids=name_of)
 def test_opcheck(op: Callable[..., object], args: tuple[object, ...]) -> None:
     pytest.importorskip("expecttest")  # which opcheck imports
     # The seed op is random by design: two calls differ.
@@ -100,7 +114,7 @@ def test_opcheck(op: Callable[..., object], args: tuple[object, ...]) -> None:
         for s in SAMPLES
         if any(isinstance(a, torch.Tensor) and a.is_floating_point() for a in s[1])
     ],
-    ids=str,
+    ids=name_of,
 )
 def test_raw_ops_refuse_to_lose_a_gradient(
     op: Callable[..., object], args: tuple[object, ...]

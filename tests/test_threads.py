@@ -21,7 +21,8 @@ def everything(shape: tuple[int, int], reduction: str) -> list[Tensor]:
     z, kl = vae_ext.reparameterize_with_kl(mu, logvar, seed=2, reduction=reduction)
     ll = vae_ext.bernoulli_log_likelihood(x, target, reduction=reduction)
     g = vae_ext.gaussian_log_likelihood(x, mu, torch.tensor(0.3), reduction=reduction)
-    outs = [z, kl, ll, g]
+    draws = vae_ext.estimators.draw(mu, x, 3, seed=2)[:3]
+    outs = [z, kl, ll, g, *draws]
     grads = torch.autograd.grad(sum(o.sum() for o in outs), (mu, logvar, x))
     return [o.detach() for o in outs] + list(grads)
 

@@ -129,13 +129,20 @@ def compile_on_host(out: Path) -> Path:
     flags += ["-Werror", "-Wno-unknown-pragmas", "-Wno-unused-parameter"]
     flags = [flag.replace("-isystem=", "-isystem") for flag in flags]
     flags += ["-DVAE_EXT_CUDA_ON_HOST", "-xc++"]
-    objects = compile_sources("c++", flags, out, [*SOURCES, ROOT / "tests/on_host.cpp"])
+    *kernels, parts = compile_sources("c++", flags, out, [*SOURCES, ROOT / "tests/on_host.cpp"])
     target = out.resolve() / "cuda_on_host.so"
-    command = ["c++", "-shared", "-o", str(target), *map(str, objects)]
-    command += [f"-L{path}" for path in library_paths()] + ["-lc10", "-ltorch", "-ltorch_cpu"]
-    if subprocess.run(command, check=False).returncode:
-        raise CompileError(f"{target.name} did not link")
+    # And one that can be loaded beside the CPU's kernels, since it registers none.
+    for library, objects in {target: [*kernels, parts], parts_of(target): [parts]}.items():
+        command = ["c++", "-shared", "-o", str(library), *map(str, objects)]
+        command += [f"-L{path}" for path in library_paths()] + ["-lc10", "-ltorch", "-ltorch_cpu"]
+        if subprocess.run(command, check=False).returncode:
+            raise CompileError(f"{library.name} did not link")
     return target
+
+
+def parts_of(on_host: Path) -> Path:
+    """The library of what the tests ask of csrc/cuda besides kernels."""
+    return on_host.with_name("cuda_parts_on_host.so")
 
 
 def link(nvcc: Path, objects: list[Path], target: Path) -> None:

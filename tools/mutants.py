@@ -53,7 +53,7 @@ MUTANTS = [
     ),
     Mutant(
         "words of a pair swapped",
-        "csrc/cpu/kernels.inl",
+        "csrc/cpu/tiles.inl",
         "box_muller(w.word[0][b], w.word[1][b], &out[0], &out[1])",
         "box_muller(w.word[1][b], w.word[0][b], &out[0], &out[1])",
         "noise",
@@ -74,7 +74,7 @@ MUTANTS = [
     ),
     Mutant(
         "noise that starts at a multiple of four",
-        "csrc/cpu/kernels.inl",
+        "csrc/cpu/tiles.inl",
         "return buffer + w.skip;",
         "return buffer;",
         "noise threads properties",
@@ -114,6 +114,27 @@ MUTANTS = [
         "return g * mul_exp<kRange>(T(0.5) * eps, T(0.5) * logvar);",
         "return g * mul_exp<kRange>(eps, T(0.5) * logvar);",
         "noise gradients",
+    ),
+    Mutant(
+        "log q through z alone, its score left out",
+        "csrc/formulas.h",
+        "return {path - score, by_logvar - grad_q * square};",
+        "return {path, by_logvar - grad_q * square};",
+        "draw",
+    ),
+    Mutant(
+        "log q without the variance",
+        "csrc/cpu/log_densities.cpp",
+        "k.log_q(n, terms, logvar_tile, eps);",
+        "k.log_p(n, terms, eps);",
+        "draw",
+    ),
+    Mutant(
+        "the pieces of a sample's event not added",
+        "csrc/cpu/log_densities.cpp",
+        "for (int64_t i = 0; i < units.pieces(); ++i) {",
+        "for (int64_t i = 0; i < 1; ++i) {",
+        "draw",
     ),
     Mutant(
         "cross-entropy in the usual form",
@@ -161,7 +182,7 @@ MUTANTS = [
     # Tiles, strides, sums
     Mutant(
         "a dropped tail",
-        "csrc/cpu/kernels.inl",
+        "csrc/cpu/tiles.inl",
         "for (int i = body; i < n; ++i) lane[i - body]",
         "for (int i = body; i + 1 < n; ++i) lane[i - body]",
         "parity",
@@ -182,7 +203,7 @@ MUTANTS = [
     ),
     Mutant(
         "float accumulation",
-        "csrc/cpu/kernels.inl",
+        "csrc/cpu/tiles.inl",
         "double lane[kLanes] = {};",
         "float lane[kLanes] = {};",
         "threads accuracy",

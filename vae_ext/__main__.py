@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.distributions import Normal
 from torch.nn import functional as F
 
 import vae_ext
@@ -42,6 +43,17 @@ def with_kl(z_and_kl: tuple[Tensor, Tensor]) -> Tensor:
     return z.square().sum(1) + kl
 
 
+def with_densities(draws: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    z, log_q, log_p = draws
+    return z.square().sum(2) + log_p - log_q
+
+
+def eager_draw(mu: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    z = eager_sample(mu.expand(4, *mu.shape), logvar.expand(4, *mu.shape))
+    log_q = Normal(mu, torch.exp(0.5 * logvar)).log_prob(z).sum(-1)
+    return z, log_q, Normal(0.0, 1.0).log_prob(z).sum(-1)
+
+
 def eager_sample(mu: Tensor, logvar: Tensor) -> Tensor:
     std = torch.exp(0.5 * logvar)
     return mu + std * torch.randn_like(std)
@@ -64,6 +76,17 @@ CHECKS = [
         lambda m, v: with_kl(vae_ext.reparameterize_with_kl(m, v, seed=7)),
         lambda m, v: with_kl(reference.reparameterize_with_kl(m, v, seed=7)),
         lambda m, v: with_kl((eager_sample(m, v), eager_kl(m, v))),
+        2,
+    ),
+    Check(
+        "estimators.draw",
+        lambda m, v: with_densities(vae_ext.estimators.draw(m, v, 4, seed=7)[:3]),
+        lambda m, v: with_densities(
+            reference.sample_with_log_densities(
+                m, v, n_samples=4, gradient="reparameterized", seed=7
+            )
+        ),
+        lambda m, v: with_densities(eager_draw(m, v)),
         2,
     ),
     Check("gaussian_kl", vae_ext.gaussian_kl, reference.gaussian_kl, eager_kl, 2),

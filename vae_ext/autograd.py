@@ -42,12 +42,20 @@ class NativeFunction(torch.autograd.Function):
 
 
 def run(
-    function: type[NativeFunction], op: Any, tensors: tuple[Maybe, ...], options: tuple[Any, ...]
+    function: type[NativeFunction],
+    op: Any,
+    tensors: tuple[Maybe, ...],
+    options: tuple[Any, ...],
+    backward_options: tuple[Any, ...] = (),
 ) -> Any:
-    """The Function where a gradient is needed, and its op alone where none is."""
+    """The Function where a gradient is needed, and its op alone where none is.
+
+    `backward_options`: what the Function takes besides, for its backward op.
+    """
     if torch.is_grad_enabled():
         for t in tensors:
             if t is not None and t.requires_grad:
+                options += backward_options
                 if torch.compiler.is_compiling():
                     return function.apply(*tensors, options)
                 return function.fast_apply(*tensors, options)
@@ -73,7 +81,9 @@ def differentiable(
     outputs = function(*fresh)
     if isinstance(outputs, Tensor):
         outputs = (outputs,)
-    pairs = [(o, g) for o, g in zip(outputs, gradients, strict=True) if g is not None]
+    pairs = [
+        (o, g) for o, g in zip(outputs, gradients, strict=True) if g is not None and o.requires_grad
+    ]
     variables = [t for t, w in zip(fresh, wanted, strict=True) if w and t is not None]
     found = iter(
         torch.autograd.grad(

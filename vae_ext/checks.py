@@ -13,6 +13,9 @@ TARGETS = FLOATING + BINARY
 STRIDED = torch.strided
 REDUCTIONS = {"none": 0, "event": 1, "sum": 2, "mean": 3, "batchmean": 4}
 
+# What flows back through samples and their densities, in the order of `Flow` in csrc/formulas.h.
+GRADIENTS = ("reparameterized", "score", "sticking-the-landing")
+
 
 def names(dtypes: Sequence[torch.dtype]) -> str:
     return ", ".join(str(d).removeprefix("torch.") for d in dtypes)

@@ -19,13 +19,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import checks
-from .functional import gaussian_log_likelihood, reparameterize
+from . import checks, reference
+from .checks import GRADIENTS
+from .dispatch import use_native
+from .functional import resolve_noise
+from .native import available
+
+if available:
+    from . import autograd, sampling
 
 __all__ = ["Samples", "doubly_reparameterized_iwae", "draw", "iwae", "log_evidence"]
 __all__ += ["score_function", "sgvb_a", "sgvb_b"]
-
-GRADIENTS = ("reparameterized", "score", "sticking-the-landing")
 
 
 class Samples(NamedTuple):
@@ -49,7 +53,11 @@ def draw(
     stream: int = 0,
     event_dims: int | None = None,
 ) -> Samples:
-    """Samples z ~ q(z|x) = N(mu, exp(logvar)) with log q(z|x) and log p(z), p = N(0, I).
+    """Samples z = mu + σ ε with their log-densities, in one pass over `mu` and `logvar`.
+
+    log q(z|x) = −½ Σ (log 2π + logvar + ε²) and log p(z) = −½ Σ (log 2π + z²), sums over each event
+    in nats, p = N(0, I). Both are computed before z is rounded to its dtype. The backward pass
+    draws the noise again: nothing of the size of z is kept or made but z and its gradient.
 
     Args:
         mu, logvar, seed, generator, noise, stream: as in :func:`vae_ext.reparameterize`.
@@ -62,29 +70,42 @@ def draw(
             Duvenaud, "Sticking the landing", NIPS 2017).
         event_dims: trailing dimensions of one event; None: all of mu's but the first.
 
+    Returns:
+        z in the promoted dtype of `mu` and `logvar`; log q and log p in float32, or float64 for
+        float64 inputs. With "score", z and log p have no gradient.
+
     Raises:
         TypeError, ValueError: as :func:`vae_ext.reparameterize`; an unknown `gradient`.
     """
     if gradient not in GRADIENTS:
         raise ValueError(f"gradient was {gradient!r}, expected one of {list(GRADIENTS)}")
-    if n_samples is None:
+    checks.pair("mu", mu, "logvar", logvar, to_first=True)
+    samples = checks.n_samples(n_samples)
+    if samples == 0:
         raise TypeError("n_samples was None, expected an int")
-    z = reparameterize(
-        mu,
-        logvar,
-        n_samples=n_samples,
-        seed=seed,
-        generator=generator,
-        noise=noise,
-        stream=stream,
-    )
     dims = checks.event_dims(event_dims, mu.ndim)
-    if gradient == "score":
-        z = z.detach()
-    if gradient == "sticking-the-landing":
-        mu, logvar = mu.detach(), logvar.detach()
-    log_q = gaussian_log_likelihood(mu, z, logvar, event_dims=dims)
-    log_p = gaussian_log_likelihood(z.new_zeros(()), z, event_dims=dims)
+    seed_tensor, seed_value = resolve_noise(mu, samples, seed, generator, noise)
+    stream = checks.word64("stream", stream)
+    if not use_native(mu) or (noise is not None and noise.requires_grad):
+        z, log_q, log_p = reference.sample_with_log_densities(
+            mu,
+            logvar,
+            n_samples=samples,
+            gradient=gradient,
+            seed=seed_value if seed_tensor is None else seed_tensor,
+            noise=noise,
+            stream=stream,
+            event_dims=dims,
+        )
+        z = z.view_as(z)  # a hook on it sees what comes through it, not through log q and log p
+    else:
+        z, log_q, log_p = autograd.run(
+            sampling.SampleWithLogDensities,
+            torch.ops.vae_ext.sample_with_log_densities.default,
+            (mu, logvar, noise, seed_tensor),
+            (seed_value, stream, samples, dims),
+            (GRADIENTS.index(gradient),),
+        )
     return Samples(z, log_q, log_p, gradient)
 
 
@@ -217,7 +238,9 @@ def doubly_reparameterized_iwae(log_likelihood: Tensor, samples: Samples) -> Ten
         samples.z._vae_ext_weighted = True  # type: ignore[attr-defined]
         trailing = [1] * (samples.z.ndim - normalized.ndim)
         samples.z.register_hook(lambda g: g * normalized.reshape(*normalized.shape, *trailing))
-    surrogate = (normalized * weights).sum(0)
+    # Once for θ; a second time, through the hook or here, for what φ gets.
+    densities = samples.log_p - samples.log_q
+    surrogate = (normalized * log_likelihood + normalized.square() * densities).sum(0)
     value = log_mean_exp(weights.detach())
     return value + (surrogate - surrogate.detach())
 

@@ -1,270 +1,22 @@
-"""The dispatcher's side of the native ops: shapes for tracing, and a guard at the autograd key.
+"""The dispatcher's side of the native ops: a guard at the autograd key, and the way past it.
 
 Imported only where the native library is. `torch.ops.vae_ext` is not the public interface: its ops
-compute, and autograd.py differentiates.
+compute, and the autograd Functions differentiate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import reference
-from .checks import REDUCTIONS
-
-Maybe = Tensor | None
-EVENT, NONE = REDUCTIONS["event"], REDUCTIONS["none"]
-
-# ---- Shapes, dtypes and layouts of the results (csrc/tensors.h says the same in C++) -------------
-
-
-def empty_like(t: Tensor, dtype: torch.dtype) -> Tensor:
-    """Dense, with the dimensions in the order of t's strides, as torch's elementwise ops give."""
-    strides = t.stride()
-    order = list(range(t.ndim))
-    if not any(s == 0 and n > 1 for s, n in zip(strides, t.shape, strict=True)):
-        order.sort(key=lambda d: strides[d], reverse=True)  # stable: equal strides keep their order
-    return t.new_empty([t.shape[d] for d in order], dtype=dtype).permute(
-        [order.index(d) for d in range(t.ndim)]
-    )
-
-
-def result_like(shape: Sequence[int], dtype: torch.dtype, lead: Tensor) -> Tensor:
-    if tuple(lead.shape) == tuple(shape):
-        return empty_like(lead, dtype)
-    return lead.new_empty(shape, dtype=dtype)
-
-
-def arithmetic(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-def reduced(
-    shape: Sequence[int], dtype: torch.dtype, lead: Tensor, event_dims: int, reduction: int
-) -> Tensor:
-    if reduction == NONE:
-        return result_like(shape, dtype, lead)
-    kept = shape[: len(shape) - event_dims] if reduction == EVENT else ()
-    return lead.new_empty(kept, dtype=arithmetic(dtype))
-
-
-def gradients(inputs: Sequence[Maybe], shape: Sequence[int], wanted: int) -> tuple[Tensor, ...]:
-    """What a backward op returns for inputs that were broadcast to `shape`."""
-    like = inputs[0]
-    assert like is not None
-
-    def one(i: int, t: Maybe) -> Tensor:
-        if t is None or not wanted >> i & 1:
-            return like.new_empty([0], dtype=like.dtype if t is None else t.dtype)
-        if tuple(t.shape) == tuple(shape):
-            return empty_like(t, t.dtype)
-        return t.new_empty(t.shape)
-
-    return tuple(one(i, t) for i, t in enumerate(inputs))
-
-
-def common_shape(*tensors: Maybe) -> torch.Size:
-    common: torch.Size = torch.broadcast_shapes(*(t.shape for t in tensors if t is not None))
-    return common
-
-
-# ---- Fake kernels --------------------------------------------------------------------------------
-
-
-def sample_shape(shape: Sequence[int], n_samples: int) -> list[int]:
-    return [n_samples, *shape] if n_samples > 0 else list(shape)
-
-
-@torch.library.register_fake("vae_ext::reparameterize")
-def _(
-    mu: Tensor,
-    logvar: Tensor,
-    noise: Maybe,
-    seed: Maybe,
-    seed_value: int,
-    stream: int,
-    n_samples: int,
-) -> Tensor:
-    return result_like(sample_shape(mu.shape, n_samples), reference.result_dtype(mu, logvar), mu)
-
-
-@torch.library.register_fake("vae_ext::reparameterize_backward")
-def _(
-    grad_z: Tensor,
-    logvar: Tensor,
-    noise: Maybe,
-    seed: Maybe,
-    seed_value: int,
-    stream: int,
-    n_samples: int,
-    wanted: int,
-) -> tuple[Tensor, ...]:
-    mu = grad_z[0] if n_samples > 0 else grad_z
-    return gradients((mu, logvar), mu.shape, wanted)
-
-
-@torch.library.register_fake("vae_ext::reparameterize_dnoise")
-def _(grad_z: Tensor, logvar: Tensor, noise: Tensor) -> Tensor:
-    return empty_like(noise, noise.dtype)
-
-
-@torch.library.register_fake("vae_ext::reparameterize_with_kl")
-def _(
-    mu: Tensor,
-    logvar: Tensor,
-    noise: Maybe,
-    seed: Maybe,
-    seed_value: int,
-    stream: int,
-    n_samples: int,
-    event_dims: int,
-    reduction: int,
-) -> tuple[Tensor, Tensor]:
-    dtype = reference.result_dtype(mu, logvar)
-    z = result_like(sample_shape(mu.shape, n_samples), dtype, mu)
-    return z, reduced(mu.shape, dtype, mu, event_dims, reduction)
-
-
-@torch.library.register_fake("vae_ext::reparameterize_with_kl_backward")
-def _(
-    grad_z: Maybe,
-    grad_kl: Maybe,
-    mu: Tensor,
-    logvar: Tensor,
-    noise: Maybe,
-    seed: Maybe,
-    seed_value: int,
-    stream: int,
-    n_samples: int,
-    event_dims: int,
-    reduction: int,
-    wanted: int,
-) -> tuple[Tensor, ...]:
-    return gradients((mu, logvar), mu.shape, wanted)
-
-
-@torch.library.register_fake("vae_ext::gaussian_kl")
-def _(
-    mu: Tensor,
-    logvar: Tensor,
-    prior_mu: Maybe,
-    prior_logvar: Maybe,
-    event_dims: int,
-    reduction: int,
-) -> Tensor:
-    tensors = (mu, logvar, prior_mu, prior_logvar)
-    dtype = reference.result_dtype(*tensors)
-    return reduced(common_shape(*tensors), dtype, mu, event_dims, reduction)
-
-
-@torch.library.register_fake("vae_ext::gaussian_kl_backward")
-def _(
-    grad: Tensor,
-    mu: Tensor,
-    logvar: Tensor,
-    prior_mu: Maybe,
-    prior_logvar: Maybe,
-    event_dims: int,
-    reduction: int,
-    wanted: int,
-) -> tuple[Tensor, ...]:
-    tensors = (mu, logvar, prior_mu, prior_logvar)
-    return gradients(tensors, common_shape(*tensors), wanted)
-
-
-def log_likelihood(prediction: Tensor, *others: Maybe, event_dims: int, reduction: int) -> Tensor:
-    tensors = (prediction, *others)
-    dtype = reference.result_dtype(*tensors)
-    return reduced(common_shape(*tensors), dtype, prediction, event_dims, reduction)
-
-
-@torch.library.register_fake("vae_ext::bernoulli_log_likelihood")
-def _(logits: Tensor, target: Tensor, event_dims: int, reduction: int) -> Tensor:
-    return log_likelihood(logits, target, event_dims=event_dims, reduction=reduction)
-
-
-@torch.library.register_fake("vae_ext::bernoulli_log_likelihood_backward")
-def _(
-    grad: Tensor,
-    logits: Tensor,
-    target: Tensor,
-    event_dims: int,
-    reduction: int,
-    wanted: int,
-) -> tuple[Tensor, ...]:
-    tensors = (logits, target)
-    return gradients(tensors, common_shape(*tensors), wanted)
-
-
-@torch.library.register_fake("vae_ext::gaussian_log_likelihood")
-def _(
-    mean: Tensor,
-    target: Tensor,
-    logvar: Maybe,
-    logvar_value: float,
-    event_dims: int,
-    reduction: int,
-) -> Tensor:
-    return log_likelihood(mean, target, logvar, event_dims=event_dims, reduction=reduction)
-
-
-@torch.library.register_fake("vae_ext::gaussian_log_likelihood_backward")
-def _(
-    grad: Tensor,
-    mean: Tensor,
-    target: Tensor,
-    logvar: Maybe,
-    logvar_value: float,
-    event_dims: int,
-    reduction: int,
-    wanted: int,
-) -> tuple[Tensor, ...]:
-    tensors = (mean, target, logvar)
-    return gradients(tensors, common_shape(*tensors), wanted)
-
-
-@torch.library.register_fake("vae_ext::bernoulli_log_likelihood_with_gradients")
-def _(
-    logits: Tensor, target: Tensor, event_dims: int, reduction: int, wanted: int
-) -> tuple[Tensor, ...]:
-    tensors = (logits, target)
-    value = log_likelihood(*tensors, event_dims=event_dims, reduction=reduction)
-    return value, *gradients(tensors, common_shape(*tensors), wanted)
-
-
-@torch.library.register_fake("vae_ext::gaussian_log_likelihood_with_gradients")
-def _(
-    mean: Tensor,
-    target: Tensor,
-    logvar: Maybe,
-    logvar_value: float,
-    event_dims: int,
-    reduction: int,
-    wanted: int,
-) -> tuple[Tensor, ...]:
-    tensors = (mean, target, logvar)
-    value = log_likelihood(*tensors, event_dims=event_dims, reduction=reduction)
-    return value, *gradients(tensors, common_shape(*tensors), wanted)
-
-
-@torch.library.register_fake("vae_ext::scale_gradient_")
-def _(gradient: Tensor, incoming: Tensor) -> None:
-    return None
-
-
-@torch.library.register_fake("vae_ext::philox_words")
-def _(out: Tensor, seed: int, stream: int) -> None:
-    return None
-
-
-# ---- The autograd key ----------------------------------------------------------------------------
+from . import fakes as _fakes  # noqa: F401  (registers them)
 
 DIFFERENTIABLE = (
     "reparameterize",
     "reparameterize_with_kl",
+    "sample_with_log_densities",
     "gaussian_kl",
     "bernoulli_log_likelihood",
     "gaussian_log_likelihood",
@@ -272,6 +24,12 @@ DIFFERENTIABLE = (
 NAMES = [n for name in DIFFERENTIABLE for n in (name, f"{name}_backward")]
 NAMES += ["reparameterize_dnoise", "scale_gradient_"]
 NAMES += [f"{d}_log_likelihood_with_gradients" for d in ("bernoulli", "gaussian")]
+
+# The public functions of ops that are not named after one.
+PUBLIC = {
+    "sample_with_log_densities": "estimators.draw",
+    "scale_gradient_": "bernoulli_log_likelihood",
+}
 
 _library = torch.library.Library("vae_ext", "IMPL")
 
@@ -282,9 +40,10 @@ def _refuse_gradient(name: str) -> None:
 
     def kernel(keyset: torch._C.DispatchKeySet, *args: Any) -> Any:
         if torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in args):
-            public = name.replace("scale_gradient_", "bernoulli_log_likelihood")
+            public = name
             for suffix in ("_backward", "_dnoise", "_with_gradients"):
                 public = public.removesuffix(suffix)
+            public = PUBLIC.get(public, public)
             raise RuntimeError(
                 f"torch.ops.vae_ext.{name} has no gradient of its own: call vae_ext.{public}, "
                 "which does, or detach its inputs"

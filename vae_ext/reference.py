@@ -147,6 +147,45 @@ def reparameterize_with_kl(
     return z, gaussian_kl(mu, logvar, event_dims=event_dims, reduction=reduction)
 
 
+def sample_with_log_densities(
+    mu: Tensor,
+    logvar: Tensor,
+    *,
+    n_samples: int,
+    gradient: str,
+    seed: int | Tensor = 0,
+    noise: Tensor | None = None,
+    stream: int = 0,
+    event_dims: int | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    dtype = arithmetic_dtype(mu, logvar)
+    m, lv = mu.to(dtype), logvar.to(dtype)
+    if noise is None:
+        noise = noise_of((n_samples, *mu.shape), seed, stream, mu.device)
+    eps = noise.to(dtype)
+    step = mul_exp(eps, 0.5 * lv)
+    z = m + step
+    # s is eps in value, and what of it has a gradient is what log q lets flow.
+    s, height = eps, lv
+    if gradient == "score":
+        z, eps = z.detach(), eps.detach()
+        s = mul_exp(step.detach() + (m.detach() - m), -0.5 * lv)
+    elif gradient == "sticking-the-landing":
+        height = lv.detach()
+        s = mul_exp(step + (m - m.detach()), -0.5 * height)
+    if s is not eps:
+        s = eps.detach() + torch.where(s.isfinite(), s - s.detach(), 0.0)
+    constant = math.log(2 * math.pi)
+    log_q = -(0.5 * s * s + 0.5 * (height + constant))
+    log_p = -(0.5 * z * z + 0.5 * constant)
+    dims = max(mu.ndim - 1, 0) if event_dims is None else event_dims
+    return (
+        z.to(result_dtype(mu, logvar)),
+        reduce(log_q, dims, "event", dtype),
+        reduce(log_p, dims, "event", dtype),
+    )
+
+
 def bernoulli_log_likelihood(
     logits: Tensor, target: Tensor, *, event_dims: int | None = None, reduction: str = "event"
 ) -> Tensor:

@@ -37,6 +37,13 @@ struct Kernels {
   void (*add_reparameterize_dlogvar)(int n, T* out, const T* g, const T* logvar, const T* eps);
   void (*reparameterize_dnoise)(int n, T* out, const T* g, const T* logvar);
 
+  void (*log_q)(int n, T* out, const T* logvar, const T* eps);
+  void (*log_p)(int n, T* out, const T* z);
+  // Added to both outputs, for the flow of that number in formulas.h.
+  void (*add_sample_gradients)(int n, int64_t flow, T* dmu, T* dlogvar, const T* grad_z,
+                               const T* grad_q, const T* grad_p, const T* mu, const T* logvar,
+                               const T* eps);
+
   void (*kl_standard)(int n, T* out, const T* mu, const T* logvar);
   void (*kl_standard_dmu)(int n, T* out, const T* g, const T* mu);
   void (*kl_standard_dlogvar)(int n, T* out, const T* g, const T* logvar);

@@ -11,121 +11,7 @@ VAE_EXT_NAMESPACE_BEGIN
 
 namespace {
 
-// ---- Storage -----------------------------------------------------------------------------------
-
-template <class T, class S, class Convert>
-inline void convert(int n, const S* source, int64_t source_stride, T* out, int64_t out_stride,
-                    Convert to) {
-  if (source_stride == 1 && out_stride == 1) {
-    for (int i = 0; i < n; ++i) out[i] = to(source[i]);
-  } else {
-    for (int i = 0; i < n; ++i) out[i * out_stride] = to(source[i * source_stride]);
-  }
-}
-
-template <class T>
-void load(int n, Storage storage, const void* source, int64_t stride, T* out) {
-  switch (storage) {
-    case Storage::kFloat:
-      return convert(n, static_cast<const float*>(source), stride, out, 1,
-                     [](float x) { return static_cast<T>(x); });
-    case Storage::kDouble:
-      return convert(n, static_cast<const double*>(source), stride, out, 1,
-                     [](double x) { return static_cast<T>(x); });
-    case Storage::kHalf:
-      return convert(n, static_cast<const uint16_t*>(source), stride, out, 1,
-                     [](uint16_t x) { return static_cast<T>(float_of_half(x)); });
-    case Storage::kBFloat16:
-      return convert(n, static_cast<const uint16_t*>(source), stride, out, 1,
-                     [](uint16_t x) { return static_cast<T>(float_of_bfloat16(x)); });
-    case Storage::kByte:
-      return convert(n, static_cast<const uint8_t*>(source), stride, out, 1,
-                     [](uint8_t x) { return static_cast<T>(x); });
-  }
-}
-
-template <class T>
-void store(int n, Storage storage, const T* source, void* out, int64_t stride) {
-  switch (storage) {
-    case Storage::kFloat:
-      return convert(n, source, 1, static_cast<float*>(out), stride,
-                     [](T x) { return static_cast<float>(x); });
-    case Storage::kDouble:
-      return convert(n, source, 1, static_cast<double*>(out), stride,
-                     [](T x) { return static_cast<double>(x); });
-    case Storage::kHalf:
-      return convert(n, source, 1, static_cast<uint16_t*>(out), stride,
-                     [](T x) { return half_of_float(static_cast<float>(x)); });
-    case Storage::kBFloat16:
-      return convert(n, source, 1, static_cast<uint16_t*>(out), stride,
-                     [](T x) { return bfloat16_of_float(static_cast<float>(x)); });
-    case Storage::kByte:
-      return;  // never an output
-  }
-}
-
-// ---- Noise -------------------------------------------------------------------------------------
-
-// The blocks that elements start ... start + n - 1 lie in, word by word.
-struct Words {
-  static constexpr int kBlocks = kTile / 4 + 32;  // one more, rounded up to whole groups
-  alignas(64) uint32_t word[4][kBlocks];
-  int blocks;
-  int skip;  // elements of the first block before `start`
-
-  Words(int n, uint64_t seed, uint64_t stream, uint64_t start) {
-    skip = static_cast<int>(start % 4);
-    blocks = (skip + n + 3) / 4;
-    philox_blocks(blocks, seed, stream, start / 4, word);
-  }
-};
-
-template <class T>
-const T* noise(int n, uint64_t seed, uint64_t stream, uint64_t start, T* buffer) {
-  const Words w(n, seed, stream, start);
-  for (int b = 0; b < w.blocks; ++b) {
-    T* out = buffer + 4 * b;
-    box_muller(w.word[0][b], w.word[1][b], &out[0], &out[1]);
-    box_muller(w.word[2][b], w.word[3][b], &out[2], &out[3]);
-  }
-  return buffer + w.skip;
-}
-
-void words(int n, uint64_t seed, uint64_t stream, uint64_t start, int64_t* out) {
-  const Words w(n, seed, stream, start);
-  for (int i = 0; i < n; ++i) out[i] = w.word[(i + w.skip) % 4][(i + w.skip) / 4];
-}
-
-// ---- Sums --------------------------------------------------------------------------------------
-
-template <int kLanes, class T>
-inline double sum_in_lanes(int n, const T* x) {
-  double lane[kLanes] = {};
-  const int body = n - n % kLanes;
-  for (int i = 0; i < body; i += kLanes) {
-    for (int j = 0; j < kLanes; ++j) lane[j] += static_cast<double>(x[i + j]);
-  }
-  for (int i = body; i < n; ++i) lane[i - body] += static_cast<double>(x[i]);
-  for (int width = kLanes / 2; width > 0; width /= 2) {
-    for (int j = 0; j < width; ++j) lane[j] += lane[j + width];
-  }
-  return lane[0];
-}
-
-template <class T>
-double sum(int n, const T* x) {
-  return n < 64 ? sum_in_lanes<4>(n, x) : sum_in_lanes<16>(n, x);
-}
-
-template <class T>
-void fill(int n, T value, T* out) {
-  for (int i = 0; i < n; ++i) out[i] = value;
-}
-
-template <class T>
-void add(int n, T* __restrict out, const T* __restrict x) {
-  for (int i = 0; i < n; ++i) out[i] += x[i];
-}
+#include "tiles.inl"
 
 // ---- Elementwise formulas ----------------------------------------------------------------------
 
@@ -173,6 +59,8 @@ VAE_EXT_TILE_LOOP_EXP(reparameterize, 1)
 VAE_EXT_TILE_LOOP_EXP(reparameterize_dlogvar, 1)
 VAE_EXT_TILE_LOOP_EXP_AS(add_reparameterize_dlogvar, reparameterize_dlogvar, +=, 1)
 VAE_EXT_TILE_LOOP_EXP(reparameterize_dnoise, 1)
+VAE_EXT_TILE_LOOP(log_q)
+VAE_EXT_TILE_LOOP(log_p)
 VAE_EXT_TILE_LOOP_EXP(kl_standard, 1)
 VAE_EXT_TILE_LOOP(kl_standard_dmu)
 VAE_EXT_TILE_LOOP_EXP(kl_standard_dlogvar, 1)
@@ -203,6 +91,37 @@ template <class T>
 void reparameterize_with_kl_tile(int n, T* z, T* kl, const T* mu, const T* logvar, const T* eps) {
   small(n, logvar) ? reparameterize_with_kl_loop<Exponent::kSmall>(n, z, kl, mu, logvar, eps)
                    : reparameterize_with_kl_loop<Exponent::kAny>(n, z, kl, mu, logvar, eps);
+}
+
+template <Flow kFlow, Exponent kRange, class T>
+void add_sample_gradients_loop(int n, T* __restrict dmu, T* __restrict dlogvar, const T* grad_z,
+                               const T* grad_q, const T* grad_p, const T* mu, const T* logvar,
+                               const T* eps) {
+  for (int i = 0; i < n; ++i) {
+    const auto g =
+        sample_gradients<kFlow, kRange>(grad_z[i], grad_q[i], grad_p[i], mu[i], logvar[i], eps[i]);
+    dmu[i] += g.mu;
+    dlogvar[i] += g.logvar;
+  }
+}
+template <class T>
+void add_sample_gradients_tile(int n, int64_t flow, T* dmu, T* dlogvar, const T* grad_z,
+                               const T* grad_q, const T* grad_p, const T* mu, const T* logvar,
+                               const T* eps) {
+  const auto run = [&]<Flow kFlow>() {
+    small(n, logvar) ? add_sample_gradients_loop<kFlow, Exponent::kSmall>(
+                           n, dmu, dlogvar, grad_z, grad_q, grad_p, mu, logvar, eps)
+                     : add_sample_gradients_loop<kFlow, Exponent::kAny>(
+                           n, dmu, dlogvar, grad_z, grad_q, grad_p, mu, logvar, eps);
+  };
+  switch (static_cast<Flow>(flow)) {
+    case Flow::kAll:
+      return run.template operator()<Flow::kAll>();
+    case Flow::kScore:
+      return run.template operator()<Flow::kScore>();
+    case Flow::kPath:
+      return run.template operator()<Flow::kPath>();
+  }
 }
 
 template <Exponent kRange, class T>
@@ -256,6 +175,9 @@ constexpr Kernels<T> make_kernels() {
   k.reparameterize_dlogvar = reparameterize_dlogvar_tile;
   k.add_reparameterize_dlogvar = add_reparameterize_dlogvar_tile;
   k.reparameterize_dnoise = reparameterize_dnoise_tile;
+  k.log_q = log_q_tile;
+  k.log_p = log_p_tile;
+  k.add_sample_gradients = add_sample_gradients_tile;
   k.kl_standard = kl_standard_tile;
   k.kl_standard_dmu = kl_standard_dmu_tile;
   k.kl_standard_dlogvar = kl_standard_dlogvar_tile;

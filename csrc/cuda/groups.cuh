@@ -210,11 +210,11 @@ VAE_EXT_DEVICE void values(const Operand& o, const Bits& bits, const Span& span,
 
 // Writes the elements of the span.
 template <class V>
-VAE_EXT_DEVICE void store(const Operand& o, const Span& span,
-                          const typename V::T (&in)[V::kWidth]) {
+VAE_EXT_DEVICE void store(const Operand& o, const Span& span, const typename V::T (&in)[V::kWidth],
+                          int64_t shift = 0) {
   const Storage storage = V::storage(o);
   if (o.vectors() && span.hi - span.lo == V::kWidth) {
-    const int64_t offset = offset_of<V>(o, span.start);
+    const int64_t offset = offset_of<V>(o, span.start) + shift;
     Bits bits;
     if (storage == Storage::kFloat) {
 #pragma unroll
@@ -240,7 +240,7 @@ VAE_EXT_DEVICE void store(const Operand& o, const Span& span,
 #pragma unroll
   for (int j = 0; j < V::kWidth; ++j) {
     if (j < span.lo || j >= span.hi) continue;
-    write_element(o.data, o.storage, offset_of<V>(o, span.start + j), in[j]);
+    write_element(o.data, o.storage, offset_of<V>(o, span.start + j) + shift, in[j]);
   }
 }
 

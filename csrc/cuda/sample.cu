@@ -7,7 +7,7 @@
 #include "../formulas.h"
 #include "gaussian_kl.cuh"
 #include "gradients.cuh"
-#include "noise.cuh"
+#include "samples.cuh"
 
 namespace vae_ext {
 namespace {
@@ -130,19 +130,6 @@ struct SamplingBackward {
     }
   }
 
-  template <class V>
-  VAE_EXT_DEVICE void eps(const Span& span, int64_t sample,
-                          typename V::T (&values_)[V::kWidth]) const {
-    if (noise.is_given) {
-      const int64_t shift = sample * noise_shift;
-      values<V>(noise.given, fetch<V>(noise.given, span, shift), span, values_, shift);
-    } else if (!kMany || numel % 4 == 0) {
-      noise.draw<V>(sample * numel + span.start, values_);
-    } else {
-      noise.draw_unaligned<V>(sample * numel + span.start, values_);
-    }
-  }
-
   template <class V, class Terms>
   VAE_EXT_DEVICE void run(const Span& span, Terms&) const {
     using T = typename V::T;
@@ -152,7 +139,7 @@ struct SamplingBackward {
     values<V>(logvar, logvar_bits, span, lv);
     const auto add_sample = [&](const Bits& bits, int64_t s) {
       T gz[V::kWidth], e[V::kWidth] = {};
-      if (wanted[1]) eps<V>(span, s, e);
+      if (wanted[1]) noise_of_sample<V, kMany>(noise, span, s, numel, noise_shift, e);
       values<V>(grad_z, bits, span, gz, s * grad_z_shift);
 #pragma unroll
       for (int j = 0; j < V::kWidth; ++j) {
@@ -185,28 +172,6 @@ struct SamplingBackward {
 };
 
 using Gradients = std::tuple<Tensor, Tensor>;
-
-// An operand for the first of the samples in `t` [n_samples, *shape], and how far the next one is.
-// Groups of later samples are aligned only if that distance is.
-Operand first_sample(const Tensor& t, const Shape& shape, int64_t n_samples, int width,
-                     int64_t* shift) {
-  Shape sizes = shape_of(t), strides = strides_of(t);
-  if (n_samples > 0) {
-    *shift = strides[0];
-    sizes.erase(sizes.begin());
-    strides.erase(strides.begin());
-  }
-  Operand first(t, shape, sizes, strides, width);
-  if (n_samples > 1 && *shift % width != 0 && first.vectors()) {
-    first.size[0] = Divider(static_cast<int64_t>(first.inner.size));
-    first.size[1] = Divider();
-    first.stride[0] = 1;
-    first.stride[1] = first.outer_stride;
-    first.ndim = first.access == Access::kRows ? 2 : 1;
-    first.access = Access::kStrided;
-  }
-  return first;
-}
 
 // At least one of grad_z and grad_kl is given. `mu` is the tensor that the gradient of mu is shaped
 // like; without a KL its values are not read.

@@ -182,6 +182,24 @@ def sample_dlogvar(m: Any, mu: Any, logvar: Any, noise: Any) -> Any:
     return noise * m.exp(logvar / 2) / 2
 
 
+def log_q(m: Any, mu: Any, logvar: Any, noise: Any) -> Any:
+    return -(noise * noise + logvar + m.log_2pi) / 2
+
+
+def log_q_terms(m: Any, mu: Any, logvar: Any, noise: Any) -> Any:
+    return (noise * noise + m.abs(logvar) + m.log_2pi) / 2
+
+
+def log_p(m: Any, mu: Any, logvar: Any, noise: Any) -> Any:
+    z = sample(m, mu, logvar, noise)
+    return -(z * z + m.log_2pi) / 2
+
+
+def log_p_terms(m: Any, mu: Any, logvar: Any, noise: Any) -> Any:
+    z = sample_terms(m, mu, logvar, noise)
+    return (z * z + m.log_2pi) / 2
+
+
 def box_muller(m: Any, word_even: Any, word_odd: Any) -> tuple[Any, Any]:
     """The even and the odd normal variate of two 32-bit words."""
     radius = m.sqrt(-2 * m.log((word_even + 0.5) / 2**32))

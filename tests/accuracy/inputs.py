@@ -20,6 +20,8 @@ INPUTS = {  # of each op
     "bernoulli": 2,
     "gaussian": 3,
     "sample": 3,
+    "log_q": 3,
+    "log_p": 3,
 }
 
 
@@ -95,11 +97,8 @@ def draws(op: str, n: int) -> dict[str, list[Tensor]]:
 def special(op: str) -> list[Tensor]:
     """Every combination of the special values."""
     values = {
-        "kl": [SPECIAL] * 2,
         "kl_prior": [FEW] * 4,
         "bernoulli": [SPECIAL, TARGETS],
-        "gaussian": [SPECIAL] * 3,
-        "sample": [SPECIAL] * 3,
-    }[op]
+    }.get(op, [SPECIAL] * INPUTS[op])
     table = torch.tensor(list(itertools.product(*values)), dtype=torch.float64)
     return list(table.unbind(1))

@@ -55,6 +55,15 @@ def kl_prior_plain(mu: Tensor, logvar: Tensor, prior_mu: Tensor, prior_logvar: T
     )
 
 
+def one_draw(mu: Tensor, logvar: Tensor, noise: Tensor) -> vae_ext.estimators.Samples:
+    noise = noise.expand(mu.shape).unsqueeze(0)
+    return vae_ext.estimators.draw(mu, logvar, 1, noise=noise, event_dims=0)
+
+
+def normal_density(mean: Tensor, logvar: Tensor, x: Tensor) -> Tensor:
+    return normal(mean, logvar).log_prob(x)
+
+
 OPS = {
     "kl": Op(
         value_only(vae_ext.gaussian_kl), {"eager": kl_plain, "distributions": kl_distributions}
@@ -83,6 +92,18 @@ OPS = {
     "sample": Op(
         lambda m, v, e: vae_ext.reparameterize(m, v, noise=e),
         {"eager": lambda m, v, e: m + torch.exp(0.5 * v) * e},
+    ),
+    "log_q": Op(
+        lambda m, v, e: one_draw(m, v, e).log_q[0],
+        {"distributions": lambda m, v, e: normal_density(m, v, m + torch.exp(0.5 * v) * e)},
+    ),
+    "log_p": Op(
+        lambda m, v, e: one_draw(m, v, e).log_p[0],
+        {
+            "distributions": lambda m, v, e: normal_density(
+                torch.zeros_like(m), torch.zeros_like(m), m + torch.exp(0.5 * v) * e
+            )
+        },
     ),
 }
 
@@ -153,6 +174,8 @@ QUANTITIES = [
     u("∂/∂logvar", "gaussian", 2, 8, exact.gaussian_dlogvar, exact.gaussian_dlogvar_terms),
     u("mu + σ ε", "sample", None, 4, exact.sample, exact.sample_terms),
     u("∂z/∂logvar", "sample", 1, 4, exact.sample_dlogvar),
+    u("log q(z)", "log_q", None, 8, exact.log_q, exact.log_q_terms),
+    u("log p(z)", "log_p", None, 8, exact.log_p, exact.log_p_terms),
 ]
 
 

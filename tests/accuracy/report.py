@@ -38,6 +38,7 @@ EXCEPTIONS = """
 ±inf and NaN (of eleven of these for the four arguments of a prior): NaN in gives NaN out, infinities give the limit where there is one, and results are finite
 wherever the exact value is representable. The exceptions, all of them beyond any data:
 
+- given noise whose square overflows counts as infinite in log q where the variance is 0;
 - a difference `x - mean` or `mu - prior_mu` of finite numbers that overflows counts as infinite;
 - a σ ε of given noise that overflows counts as infinite, too, even if `mu` would bring the sum back into
   range; with `mu` the other infinity it gives NaN;
@@ -139,6 +140,8 @@ def markdown(rows: list[Row], totals: list[Total], n: int, machine: str) -> str:
         "bernoulli": "Bernoulli log-likelihood",
         "gaussian": "Gaussian log-likelihood",
         "sample": "Reparameterized sample, given the noise",
+        "log_q": "Log-density of a sample under q",
+        "log_p": "Log-density of a sample under N(0, I)",
     }.items():
         others = list(OPS[op].others)
         lines += [f"## {names}", ""]
