@@ -12,6 +12,41 @@
 
 VAE_EXT_NAMESPACE_BEGIN
 
+// ---- Bounds on logvar ---------------------------------------------------------------------------
+
+// min(max(x, low), high). NaN stays.
+template <class T>
+VAE_EXT_INLINE T hard_bound(T x, T low, T high) {
+  return x < low ? low : (x > high ? high : x);
+}
+
+// 1 between the bounds and on them, else 0, whatever came in.
+template <class T>
+VAE_EXT_INLINE T hard_bound_dx(T g, T x, T low, T high) {
+  return x < low || x > high ? T(0) : g;
+}
+
+// middle + half tanh((x - middle) / half), middle and half being those of the bounds.
+template <class T>
+VAE_EXT_INLINE T soft_bound(T x, T low, T high) {
+  const T half = T(0.5) * (high - low), middle = low + half;
+  const T y = (x - middle) / half;
+  // tanh(-|y|) = e / (2 + e), e = expm1(-2 |y|): relative to the value, so that x near 0 is not
+  // lost.
+  const T h = half_expm1(T(-2) * fabs(y));
+  const T t = h / (T(1) + h);
+  return middle + half * (y > T(0) ? -t : t);
+}
+
+// 1 - tanh^2 = 4 e / (1 + e)^2, e = exp(-2 |y|)
+template <class T>
+VAE_EXT_INLINE T soft_bound_dx(T g, T x, T low, T high) {
+  const T half = T(0.5) * (high - low);
+  const T e = mul_exp(T(1), T(-2) * fabs((x - (low + half)) / half));
+  const T q = T(2) / (T(1) + e);
+  return g * (e * (q * q));
+}
+
 // ---- Reparameterization: z = mu + sigma eps, sigma = exp(logvar / 2) -------------------------
 
 template <Exponent kRange = Exponent::kAny, class T>

@@ -28,6 +28,15 @@ STABLE_TORCH_LIBRARY(vae_ext, m) {
       "reparameterize_with_kl_backward(Tensor? grad_z, Tensor? grad_kl, Tensor mu, Tensor logvar,"
       " " VAE_EXT_NOISE ", " VAE_EXT_EVENT ", int wanted) -> (Tensor, Tensor)");
 
+  // Either output or both (bits 0 and 1 of `outputs`), logvar being kept between bounds: 0 not, 1
+  // by a cut, 2 by a tanh. dim >= 0: mu and logvar are halves of one tensor along that dimension,
+  // and so are their gradients, which come back as one.
+  m.def("latent(Tensor mu, Tensor logvar, " VAE_EXT_NOISE
+        ", int bounds, float low, float high, " VAE_EXT_EVENT ", int outputs) -> (Tensor, Tensor)");
+  m.def("latent_backward(Tensor? grad_z, Tensor? grad_kl, Tensor mu, Tensor logvar, " VAE_EXT_NOISE
+        ", int bounds, float low, float high, " VAE_EXT_EVENT
+        ", int dim, int wanted) -> (Tensor, Tensor)");
+
   // n_samples >= 1. log_q and log_p [n_samples, events]. flow: that number of formulas.h.
   m.def("sample_with_log_densities(Tensor mu, Tensor logvar, " VAE_EXT_NOISE
         ", int event_dims) -> (Tensor, Tensor, Tensor)");

@@ -8,6 +8,16 @@ namespace vae_ext {
 
 using MaybeTensor = std::optional<Tensor>;
 
+// Between which logvar is kept: not at all, by a cut, or by a tanh.
+struct Bounds {
+  enum Kind : int64_t { kNone, kHard, kSoft };
+  int64_t kind = kNone;
+  double low = 0, high = 0;
+
+  explicit operator bool() const { return kind != kNone; }
+  bool soft() const { return kind == kSoft; }
+};
+
 struct Problem {
   EventPlan plan;
   ScalarType dtype;

@@ -9,6 +9,7 @@
 #include <torch/headeronly/util/Exception.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <numeric>
 #include <optional>
@@ -103,8 +104,7 @@ inline Tensor empty(const Shape& shape, ScalarType dtype, const Tensor& like) {
 
 // A dense tensor whose dimensions lie in the order of t's, as torch's elementwise ops give: the
 // result of a channels_last input, or of a slice of one, is channels_last.
-inline Tensor empty_like(const Tensor& t, ScalarType dtype) {
-  const Shape shape = shape_of(t);
+inline Tensor empty_like(const Tensor& t, const Shape& shape, ScalarType dtype) {
   const auto strides = t.strides();
   std::vector<size_t> order(shape.size());
   std::iota(order.begin(), order.end(), size_t{0});
@@ -121,6 +121,21 @@ inline Tensor empty_like(const Tensor& t, ScalarType dtype) {
     next *= std::max<int64_t>(shape[order[i]], 1);
   }
   return empty_strided(shape, dense, dtype, t);
+}
+inline Tensor empty_like(const Tensor& t, ScalarType dtype) {
+  return empty_like(t, shape_of(t), dtype);
+}
+
+// Two tensors like t, side by side along a dimension of the third, which is returned first.
+inline std::array<Tensor, 3> empty_pair(const Tensor& t, int64_t dim) {
+  Shape shape = shape_of(t);
+  STD_TORCH_CHECK(0 <= dim && dim < static_cast<int64_t>(shape.size()),
+                  "vae_ext: dim out of range");
+  const int64_t half = shape[static_cast<size_t>(dim)];
+  shape[static_cast<size_t>(dim)] *= 2;
+  Tensor both = empty_like(t, shape, t.scalar_type());
+  return {both, torch::stable::narrow(both, dim, 0, half),
+          torch::stable::narrow(both, dim, half, half)};
 }
 
 // A gradient of a broadcast result, summed to the shape of the input that it belongs to.

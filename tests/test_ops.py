@@ -42,6 +42,17 @@ SAMPLES: list[tuple[Callable[..., object], tuple[object, ...]]] = [
         OPS.reparameterize_with_kl_backward.default,
         (None, t(), t(3, 4), t(3, 4), None, SEED, 0, 0, 0, 1, SUM, 1),
     ),
+    (OPS.latent.default, (t(3, 4), t(3, 4), None, SEED, 0, 0, 0, 1, -1.0, 1.0, 1, EVENT, 3)),
+    (OPS.latent.default, (t(3, 4), t(3, 4), None, None, 7, 0, 2, 2, -1.0, 1.0, 1, SUM, 1)),
+    (OPS.latent.default, (*CL.chunk(2, 1), None, None, 7, 0, 0, 0, 0.0, 0.0, 3, 0, 2)),
+    (
+        OPS.latent_backward.default,
+        (t(3, 4), t(3), t(3, 4), t(3, 4), None, SEED, 0, 0, 0, 1, -1.0, 1.0, 1, EVENT, -1, 3),
+    ),
+    (
+        OPS.latent_backward.default,
+        (CL[:, :2], None, *CL.chunk(2, 1), None, SEED, 0, 0, 0, 2, -1.0, 1.0, 3, EVENT, 1, 3),
+    ),
     (OPS.sample_with_log_densities.default, (t(3, 4), t(3, 4), None, SEED, 0, 0, 2, 1)),
     (OPS.sample_with_log_densities.default, (t(3, 4, dtype=BF16), t(4), None, None, 7, 1, 5, 0)),
     (OPS.sample_with_log_densities.default, (CL, CL, t(2, 2, 4, 3, 3), None, 0, 0, 2, 3)),

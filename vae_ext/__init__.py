@@ -1,6 +1,6 @@
 """vae_ext: the loss of variational autoencoders as fused kernels for PyTorch."""
 
-from . import estimators, nn, objectives
+from . import distributions, estimators, nn, objectives
 from .elbo import elbo_loss
 from .functional import (
     bernoulli_log_likelihood,
@@ -18,6 +18,7 @@ from .version import __version__
 __all__ = [
     "__version__",
     "bernoulli_log_likelihood",
+    "distributions",
     "elbo_loss",
     "estimators",
     "gaussian_kl",

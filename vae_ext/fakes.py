@@ -19,13 +19,14 @@ EVENT, NONE = REDUCTIONS["event"], REDUCTIONS["none"]
 # ---- Results in general --------------------------------------------------------------------------
 
 
-def empty_like(t: Tensor, dtype: torch.dtype) -> Tensor:
+def empty_like(t: Tensor, dtype: torch.dtype, shape: Sequence[int] | None = None) -> Tensor:
     """Dense, with the dimensions in the order of t's strides, as torch's elementwise ops give."""
+    shape = t.shape if shape is None else shape
     strides = t.stride()
     order = list(range(t.ndim))
     if not any(s == 0 and n > 1 for s, n in zip(strides, t.shape, strict=True)):
         order.sort(key=lambda d: strides[d], reverse=True)  # stable: equal strides keep their order
-    return t.new_empty([t.shape[d] for d in order], dtype=dtype).permute(
+    return t.new_empty([shape[d] for d in order], dtype=dtype).permute(
         [order.index(d) for d in range(t.ndim)]
     )
 
@@ -142,6 +143,56 @@ def _(
     wanted: int,
 ) -> tuple[Tensor, ...]:
     return gradients((mu, logvar), mu.shape, wanted)
+
+
+@torch.library.register_fake("vae_ext::latent")
+def _(
+    mu: Tensor,
+    logvar: Tensor,
+    noise: Maybe,
+    seed: Maybe,
+    seed_value: int,
+    stream: int,
+    n_samples: int,
+    bounds: int,
+    low: float,
+    high: float,
+    event_dims: int,
+    reduction: int,
+    outputs: int,
+) -> tuple[Tensor, Tensor]:
+    dtype = reference.result_dtype(mu, logvar)
+    z, kl = mu.new_empty([0], dtype=dtype), mu.new_empty([0], dtype=arithmetic(dtype))
+    if outputs & 1:
+        z = result_like(sample_shape(mu.shape, n_samples), dtype, mu)
+    if outputs & 2:
+        kl = reduced(mu.shape, dtype, mu, event_dims, reduction)
+    return z, kl
+
+
+@torch.library.register_fake("vae_ext::latent_backward")
+def _(
+    grad_z: Maybe,
+    grad_kl: Maybe,
+    mu: Tensor,
+    logvar: Tensor,
+    noise: Maybe,
+    seed: Maybe,
+    seed_value: int,
+    stream: int,
+    n_samples: int,
+    bounds: int,
+    low: float,
+    high: float,
+    event_dims: int,
+    reduction: int,
+    dim: int,
+    wanted: int,
+) -> tuple[Tensor, ...]:
+    if dim < 0:
+        return gradients((mu, logvar), mu.shape, wanted)
+    packed = [2 * n if d == dim else n for d, n in enumerate(mu.shape)]
+    return empty_like(mu, mu.dtype, packed), mu.new_empty([0])
 
 
 @torch.library.register_fake("vae_ext::sample_with_log_densities")

@@ -16,6 +16,7 @@ from . import fakes as _fakes  # noqa: F401  (registers them)
 DIFFERENTIABLE = (
     "reparameterize",
     "reparameterize_with_kl",
+    "latent",
     "sample_with_log_densities",
     "gaussian_kl",
     "bernoulli_log_likelihood",
@@ -27,6 +28,7 @@ NAMES += [f"{d}_log_likelihood_with_gradients" for d in ("bernoulli", "gaussian"
 
 # The public functions of ops that are not named after one.
 PUBLIC = {
+    "latent": "distributions.DiagonalGaussian",
     "sample_with_log_densities": "estimators.draw",
     "scale_gradient_": "bernoulli_log_likelihood",
 }

@@ -147,6 +147,42 @@ def reparameterize_with_kl(
     return z, gaussian_kl(mu, logvar, event_dims=event_dims, reduction=reduction)
 
 
+def bounded(logvar: Tensor, low: float, high: float, soft: bool) -> Tensor:
+    """Between the bounds, by a cut or by a tanh; the arithmetic dtype stays."""
+    if not soft:
+        return logvar.clamp(low, high)
+    half = 0.5 * (high - low)
+    return (low + half) + half * torch.tanh((logvar - (low + half)) / half)
+
+
+def latent(
+    mu: Tensor,
+    logvar: Tensor,
+    *,
+    bounds: tuple[float, float, bool] | None,
+    outputs: int,
+    n_samples: int | None = None,
+    seed: int | Tensor = 0,
+    noise: Tensor | None = None,
+    stream: int = 0,
+    event_dims: int | None = None,
+    reduction: str = "event",
+) -> tuple[Tensor | None, Tensor | None]:
+    """z and the KL to N(0, I), as asked for by bits 0 and 1 of `outputs`."""
+    dtype, result = arithmetic_dtype(mu, logvar), result_dtype(mu, logvar)
+    m, lv = mu.to(dtype), logvar.to(dtype)
+    if bounds is not None:
+        lv = bounded(lv, *bounds)
+    z = kl = None
+    if outputs & 1:
+        z = reparameterize(m, lv, n_samples=n_samples, seed=seed, noise=noise, stream=stream)
+        z = z.to(result)
+    if outputs & 2:
+        terms = kl_elements(m, lv.expand(m.shape), None, None)
+        kl = reduce(terms, event_dims, reduction, result)
+    return z, kl
+
+
 def sample_with_log_densities(
     mu: Tensor,
     logvar: Tensor,

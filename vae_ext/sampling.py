@@ -1,13 +1,24 @@
-"""The torch.autograd Function of several samples with their log-densities."""
+"""The torch.autograd Functions of several samples with their log-densities, and of a latent that
+is held in one tensor or kept between bounds."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from . import reference
-from .autograd import MASKS, OPS, Maybe, NativeFunction, differentiable, graph_wanted
+from .autograd import (
+    MASKS,
+    OPS,
+    REDUCTION_NAMES,
+    Maybe,
+    NativeFunction,
+    differentiable,
+    graph_wanted,
+    run,
+)
 from .checks import GRADIENTS
 from .ops import call
 
@@ -79,3 +90,103 @@ class SampleWithLogDensities(NativeFunction):
             None,
             None,
         )
+
+
+HARD, SOFT = 1, 2
+Z, KL = 1, 2  # bits of `outputs`
+
+
+class Latent(NativeFunction):
+    """Tensors mu, logvar, noise, seed; or, where logvar is None, both in one tensor, halves along
+    `dim`, whose gradient comes back as one. Options seed_value, stream, n_samples, bounds, low,
+    high, event_dims, reduction, outputs, dim."""
+
+    @staticmethod
+    def halves(mu: Tensor, logvar: Maybe, dim: int) -> tuple[Tensor, Tensor]:
+        if logvar is not None:
+            return mu, logvar
+        size = mu.shape[dim] // 2
+        return mu.narrow(dim, 0, size), mu.narrow(dim, size, size)
+
+    @staticmethod
+    def forward(
+        ctx: Any, mu: Tensor, logvar: Maybe, noise: Maybe, seed: Maybe, options: tuple[Any, ...]
+    ) -> Any:
+        ctx.save_for_backward(mu, logvar, noise, seed)
+        ctx.options = options
+        ctx.set_materialize_grads(False)
+        *op_options, dim = options
+        parameters = Latent.halves(mu, logvar, dim)
+        z, kl = call(OPS.latent.default, *parameters, noise, seed, *op_options)
+        outputs = op_options[-1]
+        if outputs == Z:
+            ctx.mark_non_differentiable(kl)
+        elif outputs == KL:
+            ctx.mark_non_differentiable(z)
+        return z, kl
+
+    @staticmethod
+    def backward(ctx: Any, grad_z: Maybe, grad_kl: Maybe) -> Any:
+        *numbers, bounds, low, high, event_dims, reduction, outputs, dim = ctx.options
+        grad_z, grad_kl = (grad_z if outputs & Z else None), (grad_kl if outputs & KL else None)
+        if grad_z is None and grad_kl is None:
+            return None, None, None, None, None
+        mu, logvar, noise, seed = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[:2]
+
+        if graph_wanted():
+            seed_value, stream, n_samples = numbers
+
+            def function(mu: Tensor, logvar: Maybe) -> tuple[Tensor, ...]:
+                found = reference.latent(
+                    *Latent.halves(mu, logvar, dim),
+                    bounds=(low, high, bounds == SOFT) if bounds else None,
+                    outputs=outputs,
+                    n_samples=n_samples or None,
+                    seed=seed_value if seed is None else seed,
+                    noise=noise,
+                    stream=stream,
+                    event_dims=event_dims,
+                    reduction=REDUCTION_NAMES[reduction],
+                )
+                return tuple(t for t in found if t is not None)
+
+            asked = ((Z, grad_z), (KL, grad_kl))
+            incoming = [grad for bit, grad in asked if outputs & bit]
+            found = differentiable(function, (mu, logvar), wanted, incoming)
+            return (*found, None, None, None)
+
+        packed = logvar is None
+        grad_mu, grad_logvar = call(
+            OPS.latent_backward.default,
+            grad_z,
+            grad_kl,
+            *Latent.halves(mu, logvar, dim),
+            noise,
+            seed,
+            *ctx.options[:8],
+            dim if packed else -1,
+            MASKS[wanted],
+        )
+        return (
+            grad_mu if wanted[0] else None,
+            grad_logvar if wanted[1] else None,
+            None,
+            None,
+            None,
+        )
+
+
+def run_latent(
+    parameters: tuple[Tensor | None, Maybe],
+    noise: tuple[Maybe, Maybe],
+    options: tuple[Any, ...],
+    dim: int,
+) -> Any:
+    """The Function where a gradient is needed; the op alone, on both halves, where none is."""
+    first, second = parameters
+    assert first is not None
+    wanted = first.requires_grad or (second is not None and second.requires_grad)
+    if torch.is_grad_enabled() and wanted:
+        return run(Latent, OPS.latent.default, (first, second, *noise), options, (dim,))
+    return call(OPS.latent.default, *Latent.halves(first, second, dim), *noise, *options)

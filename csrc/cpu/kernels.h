@@ -31,6 +31,10 @@ struct Kernels {
   void (*fill)(int n, T value, T* out);
   void (*add)(int n, T* out, const T* x);
 
+  // Bounds on logvar, hard or soft: the values, and the gradients multiplied in place.
+  void (*bound)(int n, bool soft, T* out, const T* x, T low, T high);
+  void (*bound_gradient)(int n, bool soft, T* g, const T* x, T low, T high);
+
   void (*reparameterize)(int n, T* out, const T* mu, const T* logvar, const T* eps);
   void (*reparameterize_dlogvar)(int n, T* out, const T* g, const T* logvar, const T* eps);
   // out += the same

@@ -77,6 +77,23 @@ VAE_EXT_TILE_LOOP_EXP(gaussian, 2)
 VAE_EXT_TILE_LOOP_EXP(gaussian_dmean, 3)
 VAE_EXT_TILE_LOOP_EXP(gaussian_dlogvar, 3)
 
+template <class T>
+void bound_tile(int n, bool soft, T* __restrict out, const T* x, T low, T high) {
+  if (soft) {
+    for (int i = 0; i < n; ++i) out[i] = soft_bound(x[i], low, high);
+  } else {
+    for (int i = 0; i < n; ++i) out[i] = hard_bound(x[i], low, high);
+  }
+}
+template <class T>
+void bound_gradient_tile(int n, bool soft, T* __restrict g, const T* x, T low, T high) {
+  if (soft) {
+    for (int i = 0; i < n; ++i) g[i] = soft_bound_dx(g[i], x[i], low, high);
+  } else {
+    for (int i = 0; i < n; ++i) g[i] = hard_bound_dx(g[i], x[i], low, high);
+  }
+}
+
 // Several results in one loop, which share their exponentials.
 template <Exponent kRange, class T>
 void reparameterize_with_kl_loop(int n, T* __restrict z, T* __restrict kl, const T* mu,
@@ -171,6 +188,8 @@ constexpr Kernels<T> make_kernels() {
   k.sum = sum<T>;
   k.fill = fill<T>;
   k.add = add<T>;
+  k.bound = bound_tile;
+  k.bound_gradient = bound_gradient_tile;
   k.reparameterize = reparameterize_tile;
   k.reparameterize_dlogvar = reparameterize_dlogvar_tile;
   k.add_reparameterize_dlogvar = add_reparameterize_dlogvar_tile;

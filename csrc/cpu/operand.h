@@ -60,8 +60,24 @@ class Input {
     return input;
   }
 
+  // The same input, kept between bounds.
+  Input within(const Bounds& bounds) const {
+    Input bounded = *this;
+    bounded.bounds_ = bounds;
+    return bounded;
+  }
+
   // Elements [start, start + n), in place or in the buffer.
   const T* tile(int64_t start, int n, T* buffer) const {
+    if (!bounds_) return raw_tile(start, n, buffer);
+    alignas(64) T raw[kTile];
+    kernels<T>().bound(n, bounds_.soft(), buffer, raw_tile(start, n, raw),
+                       static_cast<T>(bounds_.low), static_cast<T>(bounds_.high));
+    return buffer;
+  }
+
+ private:
+  const T* raw_tile(int64_t start, int n, T* buffer) const {
     const auto& k = kernels<T>();
     int64_t offset = 0;
     if (constant_ || layout_.repeated(start, n, &offset)) {
@@ -85,7 +101,6 @@ class Input {
     return buffer;
   }
 
- private:
   T value_at(int64_t offset) const {
     const void* source = data_ + offset * size_of(storage_);
     if (storage_ == kStorageOf<T>) return *static_cast<const T*>(source);
@@ -99,6 +114,7 @@ class Input {
   Layout layout_;
   bool constant_ = false;
   T value_ = 0;
+  Bounds bounds_;
 };
 
 // The tiles of an op's inputs at one place, loaded once for all that is computed there.

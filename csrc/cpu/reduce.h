@@ -132,9 +132,12 @@ struct Gradient {
   const Tensor& input;
   bool wanted;
   Compute compute;
+  const Tensor* out = nullptr;  // where it goes, if not to a new tensor; of the full shape
 };
 template <class Compute>
 Gradient(const Tensor&, bool, Compute) -> Gradient<Compute>;
+template <class Compute>
+Gradient(const Tensor&, bool, Compute, const Tensor*) -> Gradient<Compute>;
 
 // The gradients of an op's inputs, in one pass over the elements: each in its input's shape, layout
 // and dtype. The gradient of an input that was broadcast is summed: in the kernel where the input
@@ -146,6 +149,7 @@ auto input_gradients(const EventPlan& plan, const std::array<const Input<T>*, N>
     return g.wanted && g.input.numel() == 1 && shape_of(g.input) != plan.shape;
   };
   const auto allocate = [&](const auto& g) {
+    if (g.out != nullptr) return *g.out;
     if (summed(g)) return empty(shape_of(g.input), g.input.scalar_type(), g.input);
     return allocate_gradient(plan, g.input, g.wanted);
   };

@@ -17,8 +17,12 @@ struct Sampler {
   Noise<T> noise;
   Output<T> z;
 
-  Sampler(const Tensor& mu_, const Tensor& logvar_, const NoiseSpec& spec, const Tensor& z_)
-      : mu(mu_, shape_of(z_)), logvar(logvar_, shape_of(z_)), noise(spec, shape_of(z_)), z(z_) {}
+  Sampler(const Tensor& mu_, const Tensor& logvar_, const Bounds& bounds, const NoiseSpec& spec,
+          const Tensor& z_)
+      : mu(mu_, shape_of(z_)),
+        logvar(Input<T>(logvar_, shape_of(z_)).within(bounds)),
+        noise(spec, shape_of(z_)),
+        z(z_) {}
 
   // compute(values, eps)
   template <class Compute>
@@ -31,8 +35,9 @@ struct Sampler {
 };
 
 template <class T>
-void sample(const Tensor& z, const Tensor& mu, const Tensor& logvar, const NoiseSpec& spec) {
-  const Sampler<T> sampler(mu, logvar, spec, z);
+void sample(const Tensor& z, const Tensor& mu, const Tensor& logvar, const Bounds& bounds,
+            const NoiseSpec& spec) {
+  const Sampler<T> sampler(mu, logvar, bounds, spec, z);
   parallel_tiles(z.numel(), [&](int64_t start, int n) {
     alignas(64) T m[kTile], lv[kTile];
     const T* mu_tile = sampler.mu.tile(start, n, m);
@@ -44,16 +49,26 @@ void sample(const Tensor& z, const Tensor& mu, const Tensor& logvar, const Noise
 }
 
 template <class T>
+void kl_standard(const Tensor& kl, const EventPlan& plan, const Tensor& mu, const Tensor& logvar,
+                 const Bounds& bounds) {
+  const Input<T> m(mu, plan.shape), lv = Input<T>(logvar, plan.shape).within(bounds);
+  reduce_terms<T, 2>(plan, kl, {&m, &lv}, [](int n, const auto& in, T* terms) {
+    kernels<T>().kl_standard(n, terms, in[0], in[1]);
+  });
+}
+
+template <class T>
 void sample_kl(const Tensor& z, const Tensor& kl, const EventPlan& plan, const Tensor& mu,
-               const Tensor& logvar, const NoiseSpec& spec, bool one_pass) {
-  if (!one_pass) sample<T>(z, mu, logvar, spec);
-  const Sampler<T> sampler(mu, logvar, spec, z);
-  const Input<T> m(mu, plan.shape), lv(logvar, plan.shape);
+               const Tensor& logvar, const Bounds& bounds, const NoiseSpec& spec, bool one_pass) {
+  if (!one_pass) {  // their elements differ
+    sample<T>(z, mu, logvar, bounds, spec);
+    return kl_standard<T>(kl, plan, mu, logvar, bounds);
+  }
+  const Sampler<T> sampler(mu, logvar, bounds, spec, z);
   reduce_terms<T>(plan, kl, [&](int64_t start, int n, T* terms) {
     alignas(64) T b[2][kTile];
-    const T* mu_tile = m.tile(start, n, b[0]);
-    const T* logvar_tile = lv.tile(start, n, b[1]);
-    if (!one_pass) return kernels<T>().kl_standard(n, terms, mu_tile, logvar_tile);
+    const T* mu_tile = sampler.mu.tile(start, n, b[0]);
+    const T* logvar_tile = sampler.logvar.tile(start, n, b[1]);
     sampler.write(start, n, [&](T* values, const T* eps) {
       kernels<T>().reparameterize_with_kl(n, values, terms, mu_tile, logvar_tile, eps);
     });
@@ -69,7 +84,7 @@ Tensor reparameterize(const Tensor& mu, const Tensor& logvar, const MaybeTensor&
                       int64_t n_samples) {
   Tensor z = allocate_z(mu, logvar, n_samples);
   const auto run = z.scalar_type() == ScalarType::Double ? sample<double> : sample<float>;
-  run(z, mu, logvar, NoiseSpec{noise, seed, seed_value, stream});
+  run(z, mu, logvar, {}, NoiseSpec{noise, seed, seed_value, stream});
   return z;
 }
 
@@ -82,7 +97,7 @@ std::tuple<Tensor, Tensor> reparameterize_with_kl(const Tensor& mu, const Tensor
   Tensor z = allocate_z(mu, logvar, n_samples);
   Tensor kl = plan.allocate(promote(mu.scalar_type(), logvar.scalar_type()), mu);
   const auto run = z.scalar_type() == ScalarType::Double ? sample_kl<double> : sample_kl<float>;
-  run(z, kl, plan, mu, logvar, NoiseSpec{noise, seed, seed_value, stream}, n_samples == 0);
+  run(z, kl, plan, mu, logvar, {}, NoiseSpec{noise, seed, seed_value, stream}, n_samples == 0);
   return {z, kl};
 }
 
@@ -92,20 +107,37 @@ using Gradients = std::tuple<Tensor, Tensor>;
 
 // Elementwise gradients of mu and logvar: the sum over samples, plus the KL's part. At least one of
 // grad_z and grad_kl is given. `mu` is the tensor that the gradient of mu is shaped like; without a
-// KL its values are not read.
+// KL its values are not read. `outs`: where the gradients go, if not to new tensors.
 template <class T>
 Gradients backward(const MaybeTensor& grad_z, const MaybeTensor& grad_kl, const EventPlan& plan,
-                   const Tensor& mu, const Tensor& logvar, const NoiseSpec& spec, int64_t n_samples,
-                   Wanted wanted) {
+                   const Tensor& mu, const Tensor& logvar, const Bounds& bounds,
+                   const NoiseSpec& spec, int64_t n_samples, Wanted wanted,
+                   const Tensor* outs = nullptr) {
   const auto& k = kernels<T>();
   const Shape z_shape = sample_shape(plan.shape, n_samples);
   const int64_t samples = std::max<int64_t>(1, n_samples);
-  const Input<T> gz(grad_z, T(0), z_shape), lv(logvar, plan.shape);
+  const Input<T> gz(grad_z, T(0), z_shape), raw_lv(logvar, plan.shape);
+  const Input<T> lv = raw_lv.within(bounds);
   const Input<T> m = grad_kl ? Input<T>(mu, plan.shape) : Input<T>(T(0));
   const Input<T> gk = grad_kl ? Input<T>::gradient(*grad_kl, plan) : Input<T>(T(0));
   const Noise<T> noise(spec, z_shape);
 
   // The first sample's part and the KL's in one loop, then the other samples'.
+  const auto by_logvar = [&](int64_t start, int n, const auto& in, T* out) {
+    if (!grad_z) return k.kl_standard_dlogvar(n, out, in[1], in[3]);
+    alignas(64) T buffer[kTile], eps_buffer[Noise<T>::kBuffer];
+    const T* eps = noise.tile(start, n, eps_buffer);
+    if (grad_kl) {
+      k.reparameterize_with_kl_dlogvar(n, out, in[0], in[1], in[3], eps);
+    } else {
+      k.reparameterize_dlogvar(n, out, in[0], in[3], eps);
+    }
+    for (int64_t s = 1; s < samples; ++s) {
+      const int64_t at = s * plan.numel + start;
+      k.add_reparameterize_dlogvar(n, out, gz.tile(at, n, buffer), in[3],
+                                   noise.tile(at, n, eps_buffer));
+    }
+  };
   return input_gradients<T, 4>(
       plan, {&gz, &gk, &m, &lv},
       Gradient{mu, wanted[0],
@@ -121,27 +153,18 @@ Gradients backward(const MaybeTensor& grad_z, const MaybeTensor& grad_kl, const 
                  for (int64_t s = 1; grad_z && s < samples; ++s) {
                    k.add(n, out, gz.tile(s * plan.numel + start, n, buffer));
                  }
-               }},
-      Gradient{logvar, wanted[1], [&](int64_t start, int n, const auto& in, T* out) {
-                 if (!grad_z) {
-                   k.kl_standard_dlogvar(n, out, in[1], in[3]);
-                   return;
-                 }
-                 alignas(64) T buffer[kTile], eps_buffer[Noise<T>::kBuffer];
-                 const T* eps = noise.tile(start, n, eps_buffer);
-                 if (grad_kl) {
-                   k.reparameterize_with_kl_dlogvar(n, out, in[0], in[1], in[3], eps);
-                 } else {
-                   k.reparameterize_dlogvar(n, out, in[0], in[3], eps);
-                 }
-                 for (int64_t s = 1; s < samples; ++s) {
-                   const int64_t at = s * plan.numel + start;
-                   k.add_reparameterize_dlogvar(n, out, gz.tile(at, n, buffer), in[3],
-                                                noise.tile(at, n, eps_buffer));
-                 }
-               }});
+               },
+               outs},
+      Gradient{logvar, wanted[1],
+               [&](int64_t start, int n, const auto& in, T* out) {
+                 by_logvar(start, n, in, out);
+                 if (!bounds) return;
+                 alignas(64) T buffer[kTile];
+                 k.bound_gradient(n, bounds.soft(), out, raw_lv.tile(start, n, buffer),
+                                  static_cast<T>(bounds.low), static_cast<T>(bounds.high));
+               },
+               outs == nullptr ? nullptr : outs + 1});
 }
-
 Gradients reparameterize_backward(const Tensor& grad_z, const Tensor& logvar,
                                   const MaybeTensor& noise, const MaybeTensor& seed,
                                   int64_t seed_value, int64_t stream, int64_t n_samples,
@@ -151,8 +174,8 @@ Gradients reparameterize_backward(const Tensor& grad_z, const Tensor& logvar,
   const EventPlan plan(shape_of(mu), 0, static_cast<int64_t>(Reduction::kNone));
   const ScalarType dtype = sample_type(grad_z, logvar);
   const auto run = dtype == ScalarType::Double ? backward<double> : backward<float>;
-  return run(grad_z, std::nullopt, plan, mu, logvar, NoiseSpec{noise, seed, seed_value, stream},
-             n_samples, Wanted(wanted));
+  return run(grad_z, std::nullopt, plan, mu, logvar, {}, NoiseSpec{noise, seed, seed_value, stream},
+             n_samples, Wanted(wanted), nullptr);
 }
 
 Gradients reparameterize_with_kl_backward(const MaybeTensor& grad_z, const MaybeTensor& grad_kl,
@@ -163,8 +186,8 @@ Gradients reparameterize_with_kl_backward(const MaybeTensor& grad_z, const Maybe
   const EventPlan plan(shape_of(mu), event_dims, reduction);
   const ScalarType dtype = sample_type(mu, logvar);
   const auto run = dtype == ScalarType::Double ? backward<double> : backward<float>;
-  return run(grad_z, grad_kl, plan, mu, logvar, NoiseSpec{noise, seed, seed_value, stream},
-             n_samples, Wanted(wanted));
+  return run(grad_z, grad_kl, plan, mu, logvar, {}, NoiseSpec{noise, seed, seed_value, stream},
+             n_samples, Wanted(wanted), nullptr);
 }
 
 // The gradient of a noise tensor, in its shape: that of z.
@@ -179,6 +202,52 @@ Tensor reparameterize_dnoise(const Tensor& grad_z, const Tensor& logvar, const T
   };
   const bool wide = sample_type(grad_z, logvar) == ScalarType::Double;
   return wide ? run(double{}) : run(float{});
+}
+
+// ---- With bounds on logvar, and gradients side by side ------------------------------------------
+
+// outputs: bit 0 for z, bit 1 for the KL; the other is empty.
+std::tuple<Tensor, Tensor> latent(const Tensor& mu, const Tensor& logvar, const MaybeTensor& noise,
+                                  const MaybeTensor& seed, int64_t seed_value, int64_t stream,
+                                  int64_t n_samples, int64_t bounds_kind, double low, double high,
+                                  int64_t event_dims, int64_t reduction, int64_t outputs) {
+  const EventPlan plan(shape_of(mu), event_dims, reduction);
+  const Bounds bounds{bounds_kind, low, high};
+  const NoiseSpec spec{noise, seed, seed_value, stream};
+  const Wanted wanted(outputs);
+  const ScalarType dtype = sample_type(mu, logvar);
+  Tensor z = wanted[0] ? allocate_z(mu, logvar, n_samples) : empty({0}, dtype, mu);
+  Tensor kl = wanted[1] ? plan.allocate(dtype, mu) : empty({0}, arithmetic_type(dtype), mu);
+  const auto run = [&]<class T>(T) {
+    if (wanted[0] && wanted[1]) {
+      sample_kl<T>(z, kl, plan, mu, logvar, bounds, spec, n_samples == 0);
+    } else if (wanted[0]) {
+      sample<T>(z, mu, logvar, bounds, spec);
+    } else {
+      kl_standard<T>(kl, plan, mu, logvar, bounds);
+    }
+  };
+  dtype == ScalarType::Double ? run(double{}) : run(float{});
+  return {z, kl};
+}
+
+// dim >= 0: both gradients in one tensor, side by side along it; else two tensors.
+Gradients latent_backward(const MaybeTensor& grad_z, const MaybeTensor& grad_kl, const Tensor& mu,
+                          const Tensor& logvar, const MaybeTensor& noise, const MaybeTensor& seed,
+                          int64_t seed_value, int64_t stream, int64_t n_samples,
+                          int64_t bounds_kind, double low, double high, int64_t event_dims,
+                          int64_t reduction, int64_t dim, int64_t wanted) {
+  const EventPlan plan(shape_of(mu), event_dims, reduction);
+  const auto run =
+      sample_type(mu, logvar) == ScalarType::Double ? backward<double> : backward<float>;
+  const auto to = [&](Wanted which, const Tensor* outs) {
+    return run(grad_z, grad_kl, plan, mu, logvar, Bounds{bounds_kind, low, high},
+               NoiseSpec{noise, seed, seed_value, stream}, n_samples, which, outs);
+  };
+  if (dim < 0) return to(Wanted(wanted), nullptr);
+  const std::array<Tensor, 3> pair = empty_pair(mu, dim);
+  to(Wanted(3), &pair[1]);
+  return {pair[0], empty({0}, mu.scalar_type(), mu)};
 }
 
 // ---- The raw stream ----------------------------------------------------------------------------
@@ -202,6 +271,8 @@ STABLE_TORCH_LIBRARY_IMPL(vae_ext, CPU, m) {
   m.impl("reparameterize_backward", TORCH_BOX(&vae_ext::reparameterize_backward));
   m.impl("reparameterize_with_kl", TORCH_BOX(&vae_ext::reparameterize_with_kl));
   m.impl("reparameterize_with_kl_backward", TORCH_BOX(&vae_ext::reparameterize_with_kl_backward));
+  m.impl("latent", TORCH_BOX(&vae_ext::latent));
+  m.impl("latent_backward", TORCH_BOX(&vae_ext::latent_backward));
   m.impl("reparameterize_dnoise", TORCH_BOX(&vae_ext::reparameterize_dnoise));
   m.impl("philox_words", TORCH_BOX(&vae_ext::philox_words));
 }

@@ -45,16 +45,38 @@ struct PriorDerivatives {  // incoming, mu, logvar, prior_mu, prior_logvar
   }
 };
 
-template <int kSums>
-using StandardValue = Map<Standard, kSums>;
+template <int kSums_>
+struct StandardValue : Map<Standard, kSums_> {
+  Bounds bounds;
+
+  template <class V, class Terms>
+  VAE_EXT_DEVICE void run(const Span& span, Terms& terms) const {
+    using T = typename V::T;
+    const Bits mu_bits = fetch<V>(this->in[0], span), logvar_bits = fetch<V>(this->in[1], span);
+    T m[V::kWidth], lv[V::kWidth], kl[V::kWidth];
+    values<V>(this->in[0], mu_bits, span, m);
+    values<V>(this->in[1], logvar_bits, span, lv);
+    bound(bounds, lv);
+#pragma unroll
+    for (int j = 0; j < V::kWidth; ++j) {
+      const T in[] = {m[j], lv[j]};
+      T out[1];
+      Standard::apply(in, out);
+      kl[j] = out[0];
+      if constexpr (kSums_ > 0) terms[0][j] = kl[j];
+    }
+    if constexpr (kSums_ == 0) store<V>(this->out[0], span, kl);
+  }
+};
 template <int kSums>
 using PriorValue = Map<Prior, kSums>;
 
 }  // namespace
 
 Tensor kl_to_standard(const Launcher& launcher, const EventPlan& plan, ScalarType dtype,
-                      const Tensor& mu, const Tensor& logvar) {
+                      const Tensor& mu, const Tensor& logvar, const Bounds& bounds) {
   return reduced<StandardValue>(launcher, plan, dtype, mu, [&](auto& body, int width) {
+    body.bounds = bounds;
     body.in[0] = Operand(mu, plan.shape, width);
     body.in[1] = Operand(logvar, plan.shape, width);
   });

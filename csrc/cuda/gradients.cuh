@@ -5,12 +5,14 @@
 
 namespace vae_ext {
 
-// An input of an op and whether its gradient is wanted.
+// An input of an op and whether its gradient is wanted; where it goes, if not to a new tensor.
 struct WantedGradient {
   const Tensor* input;  // absent: nullptr
   bool wanted;
+  const Tensor* out = nullptr;  // of the full shape
 
-  WantedGradient(const Tensor& t, bool w) : input(&t), wanted(w) {}
+  WantedGradient(const Tensor& t, bool w, const Tensor* o = nullptr)
+      : input(&t), wanted(w), out(o) {}
   WantedGradient(const std::optional<Tensor>& t, bool w) : input(t ? &*t : nullptr), wanted(w) {}
 
   explicit operator bool() const { return input != nullptr && wanted; }
@@ -32,6 +34,7 @@ std::array<Tensor, N> gradients(const Launcher& launcher, const EventPlan& plan,
                                 Fill fill, const Totals<Body::kSums>& totals = {}) {
   constexpr int kSums = Body::kSums;
   const auto allocate = [&](const WantedGradient& g) {
+    if (g.out != nullptr) return *g.out;
     const Tensor& like = g.input ? *g.input : lead;
     const ScalarType dtype = like.scalar_type();
     if (!g) return empty({0}, dtype, like);

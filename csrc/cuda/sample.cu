@@ -5,6 +5,7 @@
 #include <torch/csrc/stable/library.h>
 
 #include "../formulas.h"
+#include "bounds.cuh"
 #include "gaussian_kl.cuh"
 #include "gradients.cuh"
 #include "samples.cuh"
@@ -20,6 +21,7 @@ struct Sampling {
   static constexpr int kSums = kSums_;
   static constexpr bool kHeavy = false;
   Operand mu, logvar, z;
+  Bounds bounds;
   NoiseSource noise;
 
   template <class F>
@@ -40,6 +42,7 @@ struct Sampling {
     }
     values<V>(mu, mu_bits, span, m);
     values<V>(logvar, logvar_bits, span, lv);
+    bound(bounds, lv);
 #pragma unroll
     for (int j = 0; j < V::kWidth; ++j) {
       const auto both = reparameterize_with_kl(m[j], lv[j], eps[j]);
@@ -52,27 +55,57 @@ struct Sampling {
 
 template <int kSums>
 Sampling<kSums> sampling(const Tensor& z, const Tensor& mu, const Tensor& logvar,
-                         const MaybeTensor& noise, NoiseSource source, int width) {
+                         const Bounds& bounds, const MaybeTensor& noise, NoiseSource source,
+                         int width) {
   const Shape shape = shape_of(z);
   Sampling<kSums> body;
   body.mu = Operand(mu, shape, width);
   body.logvar = Operand(logvar, shape, width);
   body.z = Operand(z, shape, width);
+  body.bounds = bounds;
   body.noise = source;
   if (noise) body.noise.given = Operand(*noise, shape, width);
   return body;
 }
 
-Tensor reparameterize_op(const Tensor& mu, const Tensor& logvar, const MaybeTensor& noise,
-                         const MaybeTensor& seed, int64_t seed_value, int64_t stream,
-                         int64_t n_samples) {
+Tensor sample(const Tensor& mu, const Tensor& logvar, const Bounds& bounds,
+              const MaybeTensor& noise, const MaybeTensor& seed, int64_t seed_value, int64_t stream,
+              int64_t n_samples) {
   const ScalarType dtype = sample_type(mu, logvar);
   Tensor z = empty_result(sample_shape(shape_of(mu), n_samples), dtype, mu);
   const NoiseSource source = noise_source(noise, seed, seed_value, stream);
   const Launcher launcher(mu);
   each(launcher, z.numel(), mu.scalar_type(), dtype == ScalarType::Double,
-       [&](int width) { return sampling<0>(z, mu, logvar, noise, source, width); });
+       [&](int width) { return sampling<0>(z, mu, logvar, bounds, noise, source, width); });
   return z;
+}
+
+std::tuple<Tensor, Tensor> sample_kl(const Tensor& mu, const Tensor& logvar, const Bounds& bounds,
+                                     const MaybeTensor& noise, const MaybeTensor& seed,
+                                     int64_t seed_value, int64_t stream, int64_t n_samples,
+                                     const EventPlan& plan) {
+  const ScalarType dtype = sample_type(mu, logvar);
+  const Launcher launcher(mu);
+  const bool summed = plan.scalar() || (plan.reduction == Reduction::kEvent && plan.event_size > 1);
+  if (n_samples > 0 || !summed) {  // two passes: their elements differ, or both are stored
+    return {sample(mu, logvar, bounds, noise, seed, seed_value, stream, n_samples),
+            kl_to_standard(launcher, plan, dtype, mu, logvar, bounds)};
+  }
+  Tensor z = empty_result(plan.shape, dtype, mu);
+  Tensor kl = plan.allocate(dtype, mu);
+  const NoiseSource source = noise_source(noise, seed, seed_value, stream);
+  const bool all = plan.scalar();
+  sums<true, 1>(
+      launcher, all ? 1 : plan.n_events, all ? plan.numel : plan.event_size, mu.scalar_type(),
+      dtype == ScalarType::Double, {kl}, {plan.scale()},
+      [&](int width) { return sampling<1>(z, mu, logvar, bounds, noise, source, width); });
+  return {z, kl};
+}
+
+Tensor reparameterize_op(const Tensor& mu, const Tensor& logvar, const MaybeTensor& noise,
+                         const MaybeTensor& seed, int64_t seed_value, int64_t stream,
+                         int64_t n_samples) {
+  return sample(mu, logvar, {}, noise, seed, seed_value, stream, n_samples);
 }
 
 std::tuple<Tensor, Tensor> reparameterize_with_kl_op(const Tensor& mu, const Tensor& logvar,
@@ -80,22 +113,27 @@ std::tuple<Tensor, Tensor> reparameterize_with_kl_op(const Tensor& mu, const Ten
                                                      const MaybeTensor& seed, int64_t seed_value,
                                                      int64_t stream, int64_t n_samples,
                                                      int64_t event_dims, int64_t reduction) {
+  return sample_kl(mu, logvar, {}, noise, seed, seed_value, stream, n_samples,
+                   EventPlan(shape_of(mu), event_dims, reduction));
+}
+
+// outputs: bit 0 for z, bit 1 for the KL; the other is empty.
+std::tuple<Tensor, Tensor> latent(const Tensor& mu, const Tensor& logvar, const MaybeTensor& noise,
+                                  const MaybeTensor& seed, int64_t seed_value, int64_t stream,
+                                  int64_t n_samples, int64_t bounds_kind, double low, double high,
+                                  int64_t event_dims, int64_t reduction, int64_t outputs) {
   const EventPlan plan(shape_of(mu), event_dims, reduction);
+  const Bounds bounds{bounds_kind, low, high};
+  const Wanted wanted(outputs);
   const ScalarType dtype = sample_type(mu, logvar);
-  const Launcher launcher(mu);
-  const bool summed = plan.scalar() || (plan.reduction == Reduction::kEvent && plan.event_size > 1);
-  if (n_samples > 0 || !summed) {  // two passes: their elements differ, or both are stored
-    return {reparameterize_op(mu, logvar, noise, seed, seed_value, stream, n_samples),
-            kl_to_standard(launcher, plan, dtype, mu, logvar)};
+  if (wanted[0] && wanted[1]) {
+    return sample_kl(mu, logvar, bounds, noise, seed, seed_value, stream, n_samples, plan);
   }
-  Tensor z = empty_result(plan.shape, dtype, mu);
-  Tensor kl = plan.allocate(dtype, mu);
-  const NoiseSource source = noise_source(noise, seed, seed_value, stream);
-  const bool all = plan.scalar();
-  sums<true, 1>(launcher, all ? 1 : plan.n_events, all ? plan.numel : plan.event_size,
-                mu.scalar_type(), dtype == ScalarType::Double, {kl}, {plan.scale()},
-                [&](int width) { return sampling<1>(z, mu, logvar, noise, source, width); });
-  return {z, kl};
+  if (wanted[0]) {
+    return {sample(mu, logvar, bounds, noise, seed, seed_value, stream, n_samples),
+            empty({0}, arithmetic_type(dtype), mu)};
+  }
+  return {empty({0}, dtype, mu), kl_to_standard(Launcher(mu), plan, dtype, mu, logvar, bounds)};
 }
 
 // ---- Backward ----------------------------------------------------------------------------------
@@ -108,6 +146,7 @@ struct SamplingBackward {
   static constexpr bool kHeavy = kMany;
   Operand grad_z, grad_kl, mu, logvar;  // all in the shape of mu; grad_z of the first sample
   Operand out[2];                       // of mu and of logvar
+  Bounds bounds;
   NoiseSource noise;
   bool has_z = false, has_kl = false;
   bool wanted[2] = {};
@@ -135,8 +174,11 @@ struct SamplingBackward {
     using T = typename V::T;
     const Bits z_bits = fetch<V>(grad_z, span), kl_bits = fetch<V>(grad_kl, span);
     const Bits mu_bits = fetch<V>(mu, span), logvar_bits = fetch<V>(logvar, span);
-    T lv[V::kWidth], dmu[V::kWidth] = {}, dlogvar[V::kWidth] = {};
-    values<V>(logvar, logvar_bits, span, lv);
+    T raw[V::kWidth], lv[V::kWidth], dmu[V::kWidth] = {}, dlogvar[V::kWidth] = {};
+    values<V>(logvar, logvar_bits, span, raw);
+#pragma unroll
+    for (int j = 0; j < V::kWidth; ++j) lv[j] = raw[j];
+    bound(bounds, lv);
     const auto add_sample = [&](const Bits& bits, int64_t s) {
       T gz[V::kWidth], e[V::kWidth] = {};
       if (wanted[1]) noise_of_sample<V, kMany>(noise, span, s, numel, noise_shift, e);
@@ -166,6 +208,7 @@ struct SamplingBackward {
         dlogvar[j] += kl_standard_dlogvar(gk[j], lv[j]);
       }
     }
+    bound_gradient(bounds, raw, dlogvar);
     if (wanted[0]) store<V>(out[0], span, dmu);
     if (wanted[1]) store<V>(out[1], span, dlogvar);
   }
@@ -174,16 +217,19 @@ struct SamplingBackward {
 using Gradients = std::tuple<Tensor, Tensor>;
 
 // At least one of grad_z and grad_kl is given. `mu` is the tensor that the gradient of mu is shaped
-// like; without a KL its values are not read.
+// like; without a KL its values are not read. `outs`: where the gradients go, if not to new
+// tensors.
 Gradients backward(const MaybeTensor& grad_z, const MaybeTensor& grad_kl, const EventPlan& plan,
-                   const Tensor& mu, const Tensor& logvar, const MaybeTensor& noise,
-                   const NoiseSource& source, int64_t n_samples, Wanted wanted) {
+                   const Tensor& mu, const Tensor& logvar, const Bounds& bounds,
+                   const MaybeTensor& noise, const NoiseSource& source, int64_t n_samples,
+                   Wanted wanted, const Tensor* outs = nullptr) {
   const Launcher launcher(mu);
   const bool wide = sample_type(mu, logvar) == ScalarType::Double;
   const auto run = [&]<bool kMany>() -> Gradients {
     const auto out = gradients<SamplingBackward<kMany>, 2>(
         launcher, plan, wide, mu,
-        {WantedGradient(mu, wanted[0]), WantedGradient(logvar, wanted[1])},
+        {WantedGradient(mu, wanted[0], outs),
+         WantedGradient(logvar, wanted[1], outs == nullptr ? nullptr : outs + 1)},
         [&](SamplingBackward<kMany>& body, int width) {
           body.samples = std::max<int64_t>(1, n_samples);
           body.numel = plan.numel;
@@ -197,6 +243,7 @@ Gradients backward(const MaybeTensor& grad_z, const MaybeTensor& grad_kl, const 
             body.mu = Operand(mu, plan.shape, width);
           }
           body.logvar = Operand(logvar, plan.shape, width);
+          body.bounds = bounds;
           body.noise = source;
           if (noise) {
             body.noise.given =
@@ -215,7 +262,7 @@ Gradients reparameterize_backward(const Tensor& grad_z, const Tensor& logvar,
   // mu itself is not needed, nor kept: its gradient has the shape and dtype of one sample.
   const Tensor mu = n_samples > 0 ? torch::stable::select(grad_z, 0, 0) : grad_z;
   const EventPlan plan(shape_of(mu), 0, static_cast<int64_t>(Reduction::kNone));
-  return backward(grad_z, std::nullopt, plan, mu, logvar, noise,
+  return backward(grad_z, std::nullopt, plan, mu, logvar, {}, noise,
                   noise_source(noise, seed, seed_value, stream), n_samples, Wanted(wanted));
 }
 
@@ -225,8 +272,25 @@ Gradients reparameterize_with_kl_backward(const MaybeTensor& grad_z, const Maybe
                                           int64_t seed_value, int64_t stream, int64_t n_samples,
                                           int64_t event_dims, int64_t reduction, int64_t wanted) {
   const EventPlan plan(shape_of(mu), event_dims, reduction);
-  return backward(grad_z, grad_kl, plan, mu, logvar, noise,
+  return backward(grad_z, grad_kl, plan, mu, logvar, {}, noise,
                   noise_source(noise, seed, seed_value, stream), n_samples, Wanted(wanted));
+}
+
+// dim >= 0: both gradients in one tensor, side by side along it; else two tensors.
+Gradients latent_backward(const MaybeTensor& grad_z, const MaybeTensor& grad_kl, const Tensor& mu,
+                          const Tensor& logvar, const MaybeTensor& noise, const MaybeTensor& seed,
+                          int64_t seed_value, int64_t stream, int64_t n_samples,
+                          int64_t bounds_kind, double low, double high, int64_t event_dims,
+                          int64_t reduction, int64_t dim, int64_t wanted) {
+  const EventPlan plan(shape_of(mu), event_dims, reduction);
+  const auto to = [&](Wanted which, const Tensor* outs) {
+    return backward(grad_z, grad_kl, plan, mu, logvar, Bounds{bounds_kind, low, high}, noise,
+                    noise_source(noise, seed, seed_value, stream), n_samples, which, outs);
+  };
+  if (dim < 0) return to(Wanted(wanted), nullptr);
+  const std::array<Tensor, 3> pair = empty_pair(mu, dim);
+  to(Wanted(3), &pair[1]);
+  return {pair[0], empty({0}, mu.scalar_type(), mu)};
 }
 
 struct NoiseDerivative {  // incoming, logvar
@@ -258,5 +322,7 @@ STABLE_TORCH_LIBRARY_IMPL(vae_ext, VAE_EXT_DISPATCH_KEY, m) {
   m.impl("reparameterize_backward", TORCH_BOX(&vae_ext::reparameterize_backward));
   m.impl("reparameterize_with_kl", TORCH_BOX(&vae_ext::reparameterize_with_kl_op));
   m.impl("reparameterize_with_kl_backward", TORCH_BOX(&vae_ext::reparameterize_with_kl_backward));
+  m.impl("latent", TORCH_BOX(&vae_ext::latent));
+  m.impl("latent_backward", TORCH_BOX(&vae_ext::latent_backward));
   m.impl("reparameterize_dnoise", TORCH_BOX(&vae_ext::reparameterize_dnoise_op));
 }

@@ -1,0 +1,32 @@
+// Bounds on logvar, a group at a time.
+#pragma once
+
+#include "../formulas.h"
+#include "../problems.h"
+#include "launch.cuh"
+
+namespace vae_ext {
+
+// In place.
+template <class T, int kWidth>
+VAE_EXT_DEVICE void bound(const Bounds& bounds, T (&x)[kWidth]) {
+  if (bounds.kind == Bounds::kNone) return;
+  const T low = static_cast<T>(bounds.low), high = static_cast<T>(bounds.high);
+#pragma unroll
+  for (int j = 0; j < kWidth; ++j) {
+    x[j] = bounds.kind == Bounds::kSoft ? soft_bound(x[j], low, high) : hard_bound(x[j], low, high);
+  }
+}
+
+template <class T, int kWidth>
+VAE_EXT_DEVICE void bound_gradient(const Bounds& bounds, const T (&x)[kWidth], T (&g)[kWidth]) {
+  if (bounds.kind == Bounds::kNone) return;
+  const T low = static_cast<T>(bounds.low), high = static_cast<T>(bounds.high);
+#pragma unroll
+  for (int j = 0; j < kWidth; ++j) {
+    g[j] = bounds.kind == Bounds::kSoft ? soft_bound_dx(g[j], x[j], low, high)
+                                        : hard_bound_dx(g[j], x[j], low, high);
+  }
+}
+
+}  // namespace vae_ext

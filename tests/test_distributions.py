@@ -1,0 +1,118 @@
+"""DiagonalGaussian: against torch.distributions, and its gradients against PyTorch written out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import grad, gradcheck, gradgradcheck
+from torch.distributions import Independent, Normal, kl_divergence
+
+import vae_ext
+from vae_ext.distributions import DiagonalGaussian
+
+OPTIONS = [{}, {"bounds": (-0.7, 0.9)}, {"bounds": (-0.7, 0.9), "soft": True}]
+
+
+def bounded(logvar: Tensor, options: dict) -> Tensor:
+    if not options:
+        return logvar
+    low, high = options["bounds"]
+    if not options.get("soft"):
+        return logvar.clamp(low, high)
+    half, middle = (high - low) / 2, (high + low) / 2
+    return middle + half * torch.tanh((logvar - middle) / half)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("dim", [1, -1])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_packed_moments(options: dict, dim: int, channels_last: bool, simd: str) -> None:
+    """Values and the packed gradient are those of chunk, clamp or tanh, and the usual lines."""
+    moments = torch.randn(3, 6, 5, 8)
+    if channels_last:
+        moments = moments.contiguous(memory_format=torch.channels_last)
+    moments.requires_grad_()
+    mu, raw = moments.chunk(2, dim)
+    logvar = bounded(raw, options)
+    noise, gz, gk = torch.randn(mu.shape), torch.randn(mu.shape), torch.randn(3)
+    want_z = mu + torch.exp(0.5 * logvar) * noise
+    want_kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum((1, 2, 3))
+    d = DiagonalGaussian.from_moments(moments, dim, **options)
+    z, kl = d.rsample_with_kl(noise=noise)
+    pairs = [
+        ((z, kl), (want_z, want_kl), (gz, gk)),
+        ((d.rsample(noise=noise),), (want_z,), (gz,)),
+        ((d.kl(),), (want_kl,), (gk,)),
+    ]
+    for got, want, incoming in pairs:
+        for a, b in zip(got, want, strict=True):
+            torch.testing.assert_close(a, b, rtol=2e-5, atol=2e-5)
+        [ours] = grad(got, moments, incoming)
+        [theirs] = grad(want, moments, incoming, retain_graph=True)
+        torch.testing.assert_close(ours, theirs, rtol=2e-5, atol=2e-5)
+        assert ours.stride() == moments.stride()
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_gradcheck(options: dict) -> None:
+    def latent(moments: Tensor) -> tuple[Tensor, Tensor]:
+        return DiagonalGaussian.from_moments(moments, **options).rsample_with_kl(seed=1)
+
+    def separate(mu: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor]:
+        return DiagonalGaussian(mu, logvar, **options).rsample_with_kl(seed=1)
+
+    moments = torch.randn(2, 4, dtype=torch.float64, requires_grad=True)
+    pair = tuple(torch.randn(2, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    assert gradcheck(latent, moments)
+    assert gradgradcheck(latent, moments)
+    assert gradcheck(separate, pair)
+    assert gradgradcheck(separate, pair)
+
+
+def test_it_is_a_distribution() -> None:
+    mu, logvar = torch.randn(4, 3, 5), torch.randn(4, 3, 5)
+    d = DiagonalGaussian(mu, logvar)
+    same = Independent(Normal(mu, torch.exp(0.5 * logvar)), 2)
+    assert (d.batch_shape, d.event_shape) == (same.batch_shape, same.event_shape)
+    x = torch.randn(7, 4, 3, 5)
+    for a, b in (
+        (d.log_prob(x), same.log_prob(x)),
+        (d.entropy(), same.entropy()),
+        (d.mean, same.mean),
+        (d.mode, same.mode),
+        (d.stddev, same.stddev),
+        (d.variance, same.variance),
+        (d.expand((2, 4)).log_prob(x[:2]), same.expand((2, 4)).log_prob(x[:2])),
+    ):
+        torch.testing.assert_close(a, b)
+    assert d.sample((2, 6)).shape == d.rsample((2, 6)).shape == (2, 6, 4, 3, 5)
+    assert d.sample((0,)).shape == (0, 4, 3, 5)
+    assert torch.equal(d.rsample(seed=3), vae_ext.reparameterize(mu, logvar, seed=3))
+    a = d.sample(generator=torch.Generator(mu.device).manual_seed(1))
+    assert torch.equal(a, d.sample(generator=torch.Generator(mu.device).manual_seed(1)))
+    with pytest.raises(ValueError, match="logvar"):
+        DiagonalGaussian(mu, logvar * float("nan"))
+    assert "event_shape=(3, 5)" in repr(d)
+
+
+def test_divergences() -> None:
+    q, p = (DiagonalGaussian(torch.randn(4, 5), torch.randn(4, 5)) for _ in range(2))
+    normals = [Independent(Normal(d.mean, d.stddev), 1) for d in (q, p)]
+    want = kl_divergence(*normals)
+    torch.testing.assert_close(kl_divergence(q, p), want)
+    torch.testing.assert_close(kl_divergence(q, normals[1]), want)
+    torch.testing.assert_close(kl_divergence(normals[0], p), want)
+    torch.testing.assert_close(kl_divergence(q, Normal(0.0, 1.0)), q.kl())
+    with pytest.raises(ValueError, match="events of shape"):
+        kl_divergence(q, DiagonalGaussian(torch.zeros(4, 5), torch.zeros(4, 5), event_dims=0))
+
+
+def test_errors() -> None:
+    m = torch.zeros(2, 3)
+    with pytest.raises(ValueError, match="an even size of dimension 1"):
+        DiagonalGaussian.from_moments(m)
+    with pytest.raises(ValueError, match="dim was 2"):
+        DiagonalGaussian.from_moments(m, 2)
+    with pytest.raises(ValueError, match="low < high"):
+        DiagonalGaussian(m, m, bounds=(1.0, -1.0))

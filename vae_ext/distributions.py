@@ -1,0 +1,280 @@
+"""The diagonal Gaussian as a torch.distributions.Distribution, computed by the kernels."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent, Normal, constraints
+from torch.distributions.kl import register_kl
+
+from . import checks, reference
+from .dispatch import use_native
+from .functional import gaussian_kl, gaussian_log_likelihood, resolve_noise
+from .native import available
+
+if available:
+    from . import sampling
+
+__all__ = ["DiagonalGaussian"]
+
+Bounds = tuple[float, float]
+Z, KL = 1, 2
+
+
+class DiagonalGaussian(Distribution):
+    """N(mu, diag(exp(logvar))), the last `event_dims` dimensions being one event.
+
+    Samples and the KL to N(0, I) come from one kernel, bounds on logvar and all; everything else
+    is composed of the public functions. All in nats.
+
+    Args:
+        mu: the means.
+        logvar: the log-variances, of a shape that broadcasts with mu's.
+        event_dims: trailing dimensions of one event; None: all but the first.
+        bounds: (low, high), between which logvar is kept. Its gradient is 0 outside, or with `soft`
+            that of middle + half·tanh((logvar − middle)/half).
+        validate_args: NaN among the parameters raises; None: torch's default, which is on.
+
+    Raises:
+        TypeError, ValueError: as the functions; bounds that are not two ascending numbers.
+    """
+
+    arg_constraints = {"mu": constraints.real, "logvar": constraints.real}  # noqa: RUF012
+    has_rsample = True
+
+    def __init__(
+        self,
+        mu: Tensor,
+        logvar: Tensor,
+        *,
+        event_dims: int | None = None,
+        bounds: Bounds | None = None,
+        soft: bool = False,
+        validate_args: bool | None = None,
+    ) -> None:
+        shape = checks.pair("mu", mu, "logvar", logvar)
+        dims = checks.event_dims(event_dims, len(shape))
+        self._set(mu.expand(shape), logvar.expand(shape), None, 0, dims, bounds, soft)
+        super().__init__(*self._shapes(shape, dims), validate_args=validate_args)
+
+    @classmethod
+    def from_moments(
+        cls,
+        moments: Tensor,
+        dim: int = 1,
+        *,
+        event_dims: int | None = None,
+        bounds: Bounds | None = None,
+        soft: bool = False,
+        validate_args: bool | None = None,
+    ) -> DiagonalGaussian:
+        """mu and logvar as the halves of one tensor along `dim`, read in place.
+
+        The gradient of a sample and of :meth:`kl` comes back as one tensor, with no concatenation.
+        """
+        checks.tensor("moments", moments)
+        if not -moments.ndim <= dim < moments.ndim:
+            raise ValueError(f"dim was {dim}, expected one of {moments.ndim} dimensions")
+        dim %= moments.ndim
+        if moments.shape[dim] % 2:
+            raise ValueError(
+                f"moments had shape {checks.shape_text(moments.shape)}, expected an even size of "
+                f"dimension {dim}"
+            )
+        mu, logvar = moments.chunk(2, dim)
+        self = cls.__new__(cls)
+        dims = checks.event_dims(event_dims, moments.ndim)
+        self._set(mu, logvar, moments, dim, dims, bounds, soft)
+        Distribution.__init__(self, *cls._shapes(mu.shape, dims), validate_args=validate_args)
+        return self
+
+    def _set(
+        self,
+        mu: Tensor,
+        raw_logvar: Tensor,
+        moments: Tensor | None,
+        dim: int,
+        event_dims: int,
+        bounds: Bounds | None,
+        soft: bool,
+    ) -> None:
+        if bounds is not None:
+            low, high = bounds
+            if not low < high:
+                raise ValueError(f"bounds was {bounds!r}, expected (low, high) with low < high")
+            bounds = float(low), float(high)
+        self.mu, self._raw_logvar, self._moments, self._dim = mu, raw_logvar, moments, dim
+        self.event_dims, self.bounds, self.soft = event_dims, bounds, soft
+
+    @staticmethod
+    def _shapes(shape: torch.Size, event_dims: int) -> tuple[torch.Size, torch.Size]:
+        split = len(shape) - event_dims
+        return shape[:split], shape[split:]
+
+    def __repr__(self) -> str:
+        return (
+            f"DiagonalGaussian(batch_shape={tuple(self.batch_shape)}, "
+            f"event_shape={tuple(self.event_shape)}, bounds={self.bounds}, soft={self.soft})"
+        )
+
+    @property
+    def support(self) -> Any:
+        return constraints.independent(constraints.real, self.event_dims)
+
+    @property
+    def logvar(self) -> Tensor:
+        """The log-variances, within their bounds."""
+        if self.bounds is None:
+            return self._raw_logvar
+        wide = self._raw_logvar.to(reference.arithmetic_dtype(self._raw_logvar))
+        return reference.bounded(wide, *self.bounds, self.soft).to(self._raw_logvar.dtype)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.mu
+
+    @property
+    def mode(self) -> Tensor:
+        return self.mu
+
+    @property
+    def stddev(self) -> Tensor:
+        return torch.exp(0.5 * self.logvar)
+
+    @property
+    def variance(self) -> Tensor:
+        return torch.exp(self.logvar)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> DiagonalGaussian:
+        shape = torch.Size(batch_shape) + self.event_shape
+        new: DiagonalGaussian = type(self).__new__(type(self))
+        mu, logvar = self.mu.expand(shape), self._raw_logvar.expand(shape)
+        new._set(mu, logvar, None, 0, self.event_dims, self.bounds, self.soft)
+        Distribution.__init__(new, torch.Size(batch_shape), self.event_shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    def _latent(
+        self,
+        outputs: int,
+        n_samples: int | None = None,
+        seed: int | Tensor | None = None,
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
+        stream: int = 0,
+        reduction: str = "event",
+    ) -> tuple[Tensor | None, Tensor | None]:
+        code, samples = checks.reduction(reduction), checks.n_samples(n_samples)
+        seed_tensor, seed_value = None, 0
+        if outputs & Z:
+            seed_tensor, seed_value = resolve_noise(self.mu, samples, seed, generator, noise)
+        stream = checks.word64("stream", stream)
+        if not use_native(self.mu) or (noise is not None and noise.requires_grad):
+            return reference.latent(
+                self.mu,
+                self._raw_logvar,
+                bounds=None if self.bounds is None else (*self.bounds, self.soft),
+                outputs=outputs,
+                n_samples=n_samples,
+                seed=seed_value if seed_tensor is None else seed_tensor,
+                noise=noise,
+                stream=stream,
+                event_dims=self.event_dims,
+                reduction=reduction,
+            )
+        kind = 0 if self.bounds is None else sampling.SOFT if self.soft else sampling.HARD
+        low, high = self.bounds or (0.0, 0.0)
+        numbers = (kind, low, high, self.event_dims, code, outputs)
+        packed = self._moments is not None
+        found: tuple[Tensor, Tensor] = sampling.run_latent(
+            (self._moments, None) if packed else (self.mu, self._raw_logvar),
+            (noise, seed_tensor),
+            (seed_value, stream, samples, *numbers),
+            self._dim,
+        )
+        return found
+
+    def rsample(
+        self,
+        sample_shape: Any = torch.Size(),  # noqa: B008  (torch's own signature)
+        *,
+        seed: int | Tensor | None = None,
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
+        stream: int = 0,
+    ) -> Tensor:
+        """z = mu + σ ε, [*sample_shape, *batch_shape, *event_shape]; noise arguments as in
+        :func:`vae_ext.reparameterize`."""
+        shape = self._extended_shape(torch.Size(sample_shape))
+        n = math.prod(sample_shape)
+        if n == 0:
+            return self.mu.new_empty(shape)
+        if noise is not None:
+            noise = noise.reshape(n, *self.mu.shape) if len(sample_shape) else noise
+        many = n if len(sample_shape) else None
+        z, _ = self._latent(Z, many, seed, generator, noise, stream)
+        assert z is not None
+        return z.reshape(shape)
+
+    def sample(self, sample_shape: Any = torch.Size(), **noise: Any) -> Tensor:  # noqa: B008
+        """:meth:`rsample` without a gradient."""
+        with torch.no_grad():
+            return self.rsample(sample_shape, **noise)
+
+    def rsample_with_kl(self, **noise: Any) -> tuple[Tensor, Tensor]:
+        """A sample and KL(self ‖ N(0, I)), [batch], in one pass."""
+        z, kl = self._latent(Z | KL, **noise)
+        assert z is not None
+        assert kl is not None
+        return z, kl
+
+    def kl(self, *, reduction: str = "event") -> Tensor:
+        """KL(self ‖ N(0, I)); of others, ``torch.distributions.kl_divergence``."""
+        _, kl = self._latent(KL, reduction=reduction)
+        assert kl is not None
+        return kl
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        return gaussian_log_likelihood(self.mu, value, self.logvar, event_dims=self.event_dims)
+
+    def entropy(self) -> Tensor:
+        wide = self.logvar.to(reference.arithmetic_dtype(self._raw_logvar))
+        terms = 0.5 * (1 + math.log(2 * math.pi) + wide)
+        return reference.reduce(terms, self.event_dims, "event", wide.dtype)
+
+
+def _normal(p: Normal | Independent[Normal], q: DiagonalGaussian) -> tuple[Tensor, Tensor]:
+    """Mean and log-variance of a Normal, whose dimensions are taken to be independent."""
+    base = p.base_dist if isinstance(p, Independent) else p
+    if not isinstance(base, Normal) or p.event_shape not in (torch.Size(), q.event_shape):
+        raise NotImplementedError(
+            f"no KL divergence between events of shape {tuple(q.event_shape)} and {p!r}"
+        )
+    return base.loc, 2 * torch.log(base.scale)
+
+
+@register_kl(DiagonalGaussian, DiagonalGaussian)
+def _(q: DiagonalGaussian, p: DiagonalGaussian) -> Tensor:
+    if q.event_shape != p.event_shape:
+        raise ValueError(
+            f"p had events of shape {tuple(p.event_shape)}, expected {tuple(q.event_shape)}"
+        )
+    return gaussian_kl(q.mu, q.logvar, p.mu, p.logvar, event_dims=q.event_dims)
+
+
+def _to_normal(q: DiagonalGaussian, p: Normal | Independent[Normal]) -> Tensor:
+    return gaussian_kl(q.mu, q.logvar, *_normal(p, q), event_dims=q.event_dims)
+
+
+def _from_normal(p: Normal | Independent[Normal], q: DiagonalGaussian) -> Tensor:
+    return gaussian_kl(*_normal(p, q), q.mu, q.logvar, event_dims=q.event_dims)
+
+
+for _kind in (Normal, Independent):
+    register_kl(DiagonalGaussian, _kind)(_to_normal)
+    register_kl(_kind, DiagonalGaussian)(_from_normal)
