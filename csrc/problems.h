@@ -2,6 +2,8 @@
 // the elements fall into events, and the dtype of elementwise results.
 #pragma once
 
+#include <tuple>
+
 #include "layout.h"
 
 namespace vae_ext {
@@ -23,6 +25,40 @@ struct Problem {
   ScalarType dtype;
 
   bool wide() const { return dtype == ScalarType::Double; }
+};
+
+// z [n_samples, *shape], or [*shape] for n_samples = 0 (no sample dimension).
+inline Shape sample_shape(const Shape& shape, int64_t n_samples) {
+  Shape out = shape;
+  if (n_samples > 0) out.insert(out.begin(), n_samples);
+  return out;
+}
+
+inline ScalarType sample_type(const Tensor& mu, const Tensor& logvar) {
+  return promote(mu.scalar_type(), logvar.scalar_type());
+}
+
+// Several samples of mu's shape with a log-density of each event.
+struct DrawProblem {
+  EventPlan plan;    // of mu
+  EventPlan z_plan;  // of all the samples
+  ScalarType dtype;
+
+  DrawProblem(const Tensor& mu, const Tensor& logvar, int64_t n_samples, int64_t event_dims)
+      : plan(shape_of(mu), event_dims, static_cast<int64_t>(Reduction::kEvent)),
+        z_plan(sample_shape(plan.shape, n_samples), event_dims,
+               static_cast<int64_t>(Reduction::kEvent)),
+        dtype(sample_type(mu, logvar)) {
+    STD_TORCH_CHECK(n_samples >= 1, "vae_ext: n_samples must be at least 1");
+  }
+
+  bool wide() const { return dtype == ScalarType::Double; }
+
+  // z, log q and log p
+  std::tuple<Tensor, Tensor, Tensor> allocate(const Tensor& mu) const {
+    return {empty_result(z_plan.shape, dtype, mu), z_plan.allocate(dtype, mu),
+            z_plan.allocate(dtype, mu)};
+  }
 };
 
 // mu, logvar [...]; prior_mu, prior_logvar broadcastable, absent together for N(0, I).
@@ -51,17 +87,6 @@ inline Problem gaussian_problem(const Tensor& mean, const Tensor& target, const 
   Shape shape = broadcast(broadcast(shape_of(mean), shape_of(target)), logvar);
   return {EventPlan(std::move(shape), event_dims, reduction),
           promote(promote(mean.scalar_type(), target.scalar_type()), logvar)};
-}
-
-// z [n_samples, *shape], or [*shape] for n_samples = 0 (no sample dimension).
-inline Shape sample_shape(const Shape& shape, int64_t n_samples) {
-  Shape out = shape;
-  if (n_samples > 0) out.insert(out.begin(), n_samples);
-  return out;
-}
-
-inline ScalarType sample_type(const Tensor& mu, const Tensor& logvar) {
-  return promote(mu.scalar_type(), logvar.scalar_type());
 }
 
 }  // namespace vae_ext

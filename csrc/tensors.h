@@ -9,7 +9,6 @@
 #include <torch/headeronly/util/Exception.h>
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <numeric>
 #include <optional>
@@ -126,16 +125,20 @@ inline Tensor empty_like(const Tensor& t, ScalarType dtype) {
   return empty_like(t, shape_of(t), dtype);
 }
 
-// Two tensors like t, side by side along a dimension of the third, which is returned first.
-inline std::array<Tensor, 3> empty_pair(const Tensor& t, int64_t dim) {
+// Two tensors like t, written by write(pair), as one: side by side along a dimension, in its
+// layout.
+template <class Write>
+Tensor side_by_side(const Tensor& t, int64_t dim, Write write) {
   Shape shape = shape_of(t);
   STD_TORCH_CHECK(0 <= dim && dim < static_cast<int64_t>(shape.size()),
                   "vae_ext: dim out of range");
   const int64_t half = shape[static_cast<size_t>(dim)];
   shape[static_cast<size_t>(dim)] *= 2;
   Tensor both = empty_like(t, shape, t.scalar_type());
-  return {both, torch::stable::narrow(both, dim, 0, half),
-          torch::stable::narrow(both, dim, half, half)};
+  const Tensor pair[] = {torch::stable::narrow(both, dim, 0, half),
+                         torch::stable::narrow(both, dim, half, half)};
+  write(pair);
+  return both;
 }
 
 // A gradient of a broadcast result, summed to the shape of the input that it belongs to.

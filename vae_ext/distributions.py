@@ -14,14 +14,14 @@ from . import checks, reference
 from .dispatch import use_native
 from .functional import gaussian_kl, gaussian_log_likelihood, resolve_noise
 from .native import available
+from .reference import KL, Z
 
 if available:
-    from . import sampling
+    from . import autograd, sampling
 
 __all__ = ["DiagonalGaussian"]
 
 Bounds = tuple[float, float]
-Z, KL = 1, 2
 
 
 class DiagonalGaussian(Distribution):
@@ -187,13 +187,17 @@ class DiagonalGaussian(Distribution):
             )
         kind = 0 if self.bounds is None else sampling.SOFT if self.soft else sampling.HARD
         low, high = self.bounds or (0.0, 0.0)
-        numbers = (kind, low, high, self.event_dims, code, outputs)
-        packed = self._moments is not None
-        found: tuple[Tensor, Tensor] = sampling.run_latent(
-            (self._moments, None) if packed else (self.mu, self._raw_logvar),
-            (noise, seed_tensor),
-            (seed_value, stream, samples, *numbers),
-            self._dim,
+        # Both in one tensor where its gradient is wanted, which then comes back as one.
+        packed = (
+            torch.is_grad_enabled() and self._moments is not None and self._moments.requires_grad
+        )
+        parameters = (self._moments, None) if packed else (self.mu, self._raw_logvar)
+        found: tuple[Tensor, Tensor] = autograd.run(
+            sampling.Latent,
+            torch.ops.vae_ext.latent.default,
+            (*parameters, noise, seed_tensor),
+            (seed_value, stream, samples, kind, low, high, self.event_dims, code, outputs),
+            (self._dim,),
         )
         return found
 

@@ -155,6 +155,9 @@ def bounded(logvar: Tensor, low: float, high: float, soft: bool) -> Tensor:
     return (low + half) + half * torch.tanh((logvar - (low + half)) / half)
 
 
+Z, KL = 1, 2  # bits of `outputs`
+
+
 def latent(
     mu: Tensor,
     logvar: Tensor,
@@ -168,16 +171,16 @@ def latent(
     event_dims: int | None = None,
     reduction: str = "event",
 ) -> tuple[Tensor | None, Tensor | None]:
-    """z and the KL to N(0, I), as asked for by bits 0 and 1 of `outputs`."""
+    """z and the KL to N(0, I), as asked for by `outputs`."""
     dtype, result = arithmetic_dtype(mu, logvar), result_dtype(mu, logvar)
     m, lv = mu.to(dtype), logvar.to(dtype)
     if bounds is not None:
         lv = bounded(lv, *bounds)
     z = kl = None
-    if outputs & 1:
+    if outputs & Z:
         z = reparameterize(m, lv, n_samples=n_samples, seed=seed, noise=noise, stream=stream)
         z = z.to(result)
-    if outputs & 2:
+    if outputs & KL:
         terms = kl_elements(m, lv.expand(m.shape), None, None)
         kl = reduce(terms, event_dims, reduction, result)
     return z, kl

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from . import reference
@@ -17,10 +16,11 @@ from .autograd import (
     NativeFunction,
     differentiable,
     graph_wanted,
-    run,
+    only_wanted,
 )
 from .checks import GRADIENTS
 from .ops import call
+from .reference import KL, Z
 
 SCORE = GRADIENTS.index("score")
 
@@ -71,7 +71,7 @@ class SampleWithLogDensities(NativeFunction):
             incoming = (grad_z, grad_q, grad_p)
             return (*differentiable(function, (mu, logvar), wanted, incoming), None, None, None)
 
-        grad_mu, grad_logvar = call(
+        gradients = call(
             OPS.sample_with_log_densities_backward.default,
             grad_z,
             grad_q,
@@ -83,17 +83,10 @@ class SampleWithLogDensities(NativeFunction):
             *ctx.options,
             MASKS[wanted],
         )
-        return (
-            grad_mu if wanted[0] else None,
-            grad_logvar if wanted[1] else None,
-            None,
-            None,
-            None,
-        )
+        return (*only_wanted(gradients, wanted), None, None, None)
 
 
 HARD, SOFT = 1, 2
-Z, KL = 1, 2  # bits of `outputs`
 
 
 class Latent(NativeFunction):
@@ -157,7 +150,7 @@ class Latent(NativeFunction):
             return (*found, None, None, None)
 
         packed = logvar is None
-        grad_mu, grad_logvar = call(
+        gradients = call(
             OPS.latent_backward.default,
             grad_z,
             grad_kl,
@@ -168,25 +161,4 @@ class Latent(NativeFunction):
             dim if packed else -1,
             MASKS[wanted],
         )
-        return (
-            grad_mu if wanted[0] else None,
-            grad_logvar if wanted[1] else None,
-            None,
-            None,
-            None,
-        )
-
-
-def run_latent(
-    parameters: tuple[Tensor | None, Maybe],
-    noise: tuple[Maybe, Maybe],
-    options: tuple[Any, ...],
-    dim: int,
-) -> Any:
-    """The Function where a gradient is needed; the op alone, on both halves, where none is."""
-    first, second = parameters
-    assert first is not None
-    wanted = first.requires_grad or (second is not None and second.requires_grad)
-    if torch.is_grad_enabled() and wanted:
-        return run(Latent, OPS.latent.default, (first, second, *noise), options, (dim,))
-    return call(OPS.latent.default, *Latent.halves(first, second, dim), *noise, *options)
+        return (*only_wanted(gradients, wanted), None, None, None)

@@ -1,7 +1,7 @@
 // KL divergence of diagonal Gaussians, forward and backward.
-#include <torch/csrc/stable/library.h>
+#include "gaussian_kl.h"
 
-#include "reduce.h"
+#include <torch/csrc/stable/library.h>
 
 namespace vae_ext {
 namespace {
@@ -10,13 +10,8 @@ template <class T>
 void forward(const EventPlan& plan, const Tensor& out, const Tensor& mu, const Tensor& logvar,
              const MaybeTensor& prior_mu, const MaybeTensor& prior_logvar) {
   const auto& k = kernels<T>();
+  if (!prior_mu && !prior_logvar) return kl_to_standard<T>(out, plan, mu, logvar);
   const Input<T> m(mu, plan.shape), lv(logvar, plan.shape);
-  if (!prior_mu && !prior_logvar) {
-    reduce_terms<T, 2>(plan, out, {&m, &lv}, [&](int n, const auto& in, T* terms) {
-      k.kl_standard(n, terms, in[0], in[1]);
-    });
-    return;
-  }
   const Input<T> pm(prior_mu, T(0), plan.shape), plv(prior_logvar, T(0), plan.shape);
   reduce_terms<T, 4>(plan, out, {&m, &lv, &pm, &plv}, [&](int n, const auto& in, T* terms) {
     k.kl_prior(n, terms, in[0], in[1], in[2], in[3]);

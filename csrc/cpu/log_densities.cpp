@@ -8,10 +8,6 @@
 namespace vae_ext {
 namespace {
 
-EventPlan plan_of(const Shape& shape, int64_t event_dims) {
-  return EventPlan(shape, event_dims, static_cast<int64_t>(Reduction::kEvent));
-}
-
 // Sums of log q and of log p, a row of each for every sample.
 struct Sums {
   int64_t per_row;
@@ -93,31 +89,25 @@ void forward(const Tensor& z, const Tensor& log_q, const Tensor& log_p, const Ev
 std::tuple<Tensor, Tensor, Tensor> sample_with_log_densities(
     const Tensor& mu, const Tensor& logvar, const MaybeTensor& noise, const MaybeTensor& seed,
     int64_t seed_value, int64_t stream, int64_t n_samples, int64_t event_dims) {
-  STD_TORCH_CHECK(n_samples >= 1, "vae_ext: n_samples must be at least 1");
-  const EventPlan plan = plan_of(shape_of(mu), event_dims);
-  const Shape z_shape = sample_shape(plan.shape, n_samples);
-  const ScalarType dtype = sample_type(mu, logvar);
-  Tensor z = empty_result(z_shape, dtype, mu);
-  Tensor log_q = plan_of(z_shape, event_dims).allocate(dtype, mu);
-  Tensor log_p = plan_of(z_shape, event_dims).allocate(dtype, mu);
-  const auto run = dtype == ScalarType::Double ? forward<double> : forward<float>;
-  run(z, log_q, log_p, plan, mu, logvar, NoiseSpec{noise, seed, seed_value, stream}, n_samples);
+  const DrawProblem d(mu, logvar, n_samples, event_dims);
+  auto [z, log_q, log_p] = d.allocate(mu);
+  const auto run = d.wide() ? forward<double> : forward<float>;
+  run(z, log_q, log_p, d.plan, mu, logvar, NoiseSpec{noise, seed, seed_value, stream}, n_samples);
   return {z, log_q, log_p};
 }
 
 template <class T>
 std::tuple<Tensor, Tensor> backward(const MaybeTensor& grad_z, const MaybeTensor& grad_q,
-                                    const MaybeTensor& grad_p, const EventPlan& plan,
+                                    const MaybeTensor& grad_p, const DrawProblem& d,
                                     const Tensor& mu, const Tensor& logvar, const NoiseSpec& spec,
                                     int64_t samples, int64_t flow, Wanted wanted) {
-  const Shape z_shape = sample_shape(plan.shape, samples);
-  const EventPlan z_plan = plan_of(z_shape, plan.event_dims);
+  const EventPlan &plan = d.plan, &z_plan = d.z_plan;
   const auto of_event = [&](const MaybeTensor& grad) {
     return grad ? Input<T>::gradient(*grad, z_plan) : Input<T>(T(0));
   };
-  const Input<T> gz(grad_z, T(0), z_shape), gq = of_event(grad_q), gp = of_event(grad_p);
+  const Input<T> gz(grad_z, T(0), z_plan.shape), gq = of_event(grad_q), gp = of_event(grad_p);
   const Input<T> m(mu, plan.shape), lv(logvar, plan.shape);
-  const Noise<T> noise(spec, z_shape);
+  const Noise<T> noise(spec, z_plan.shape);
   const std::array<Tensor, 2> out{allocate_gradient(plan, mu, wanted[0]),
                                   allocate_gradient(plan, logvar, wanted[1])};
   const std::array<Output<T>, 2> results{Output<T>(out[0]), Output<T>(out[1])};
@@ -152,12 +142,10 @@ std::tuple<Tensor, Tensor> sample_with_log_densities_backward(
     const Tensor& mu, const Tensor& logvar, const MaybeTensor& noise, const MaybeTensor& seed,
     int64_t seed_value, int64_t stream, int64_t n_samples, int64_t event_dims, int64_t flow,
     int64_t wanted) {
-  STD_TORCH_CHECK(n_samples >= 1, "vae_ext: n_samples must be at least 1");
   STD_TORCH_CHECK(0 <= flow && flow <= 2, "vae_ext: unknown flow");
-  const EventPlan plan = plan_of(shape_of(mu), event_dims);
-  const auto run =
-      sample_type(mu, logvar) == ScalarType::Double ? backward<double> : backward<float>;
-  return run(grad_z, grad_q, grad_p, plan, mu, logvar, NoiseSpec{noise, seed, seed_value, stream},
+  const DrawProblem d(mu, logvar, n_samples, event_dims);
+  const auto run = d.wide() ? backward<double> : backward<float>;
+  return run(grad_z, grad_q, grad_p, d, mu, logvar, NoiseSpec{noise, seed, seed_value, stream},
              n_samples, flow, Wanted(wanted));
 }
 

@@ -2,8 +2,8 @@
 // noise is drawn again in the backward pass: it is never in memory.
 #include <torch/csrc/stable/library.h>
 
+#include "gaussian_kl.h"
 #include "noise.h"
-#include "reduce.h"
 
 namespace vae_ext {
 namespace {
@@ -49,20 +49,11 @@ void sample(const Tensor& z, const Tensor& mu, const Tensor& logvar, const Bound
 }
 
 template <class T>
-void kl_standard(const Tensor& kl, const EventPlan& plan, const Tensor& mu, const Tensor& logvar,
-                 const Bounds& bounds) {
-  const Input<T> m(mu, plan.shape), lv = Input<T>(logvar, plan.shape).within(bounds);
-  reduce_terms<T, 2>(plan, kl, {&m, &lv}, [](int n, const auto& in, T* terms) {
-    kernels<T>().kl_standard(n, terms, in[0], in[1]);
-  });
-}
-
-template <class T>
 void sample_kl(const Tensor& z, const Tensor& kl, const EventPlan& plan, const Tensor& mu,
                const Tensor& logvar, const Bounds& bounds, const NoiseSpec& spec, bool one_pass) {
   if (!one_pass) {  // their elements differ
     sample<T>(z, mu, logvar, bounds, spec);
-    return kl_standard<T>(kl, plan, mu, logvar, bounds);
+    return kl_to_standard<T>(kl, plan, mu, logvar, bounds);
   }
   const Sampler<T> sampler(mu, logvar, bounds, spec, z);
   reduce_terms<T>(plan, kl, [&](int64_t start, int n, T* terms) {
@@ -224,7 +215,7 @@ std::tuple<Tensor, Tensor> latent(const Tensor& mu, const Tensor& logvar, const 
     } else if (wanted[0]) {
       sample<T>(z, mu, logvar, bounds, spec);
     } else {
-      kl_standard<T>(kl, plan, mu, logvar, bounds);
+      kl_to_standard<T>(kl, plan, mu, logvar, bounds);
     }
   };
   dtype == ScalarType::Double ? run(double{}) : run(float{});
@@ -245,9 +236,8 @@ Gradients latent_backward(const MaybeTensor& grad_z, const MaybeTensor& grad_kl,
                NoiseSpec{noise, seed, seed_value, stream}, n_samples, which, outs);
   };
   if (dim < 0) return to(Wanted(wanted), nullptr);
-  const std::array<Tensor, 3> pair = empty_pair(mu, dim);
-  to(Wanted(3), &pair[1]);
-  return {pair[0], empty({0}, mu.scalar_type(), mu)};
+  return {side_by_side(mu, dim, [&](const Tensor* pair) { to(Wanted(3), pair); }),
+          empty({0}, mu.scalar_type(), mu)};
 }
 
 // ---- The raw stream ----------------------------------------------------------------------------

@@ -12,10 +12,6 @@ namespace {
 
 constexpr int kTogether = 4;  // samples of one pass: their sums are in registers
 
-EventPlan plan_of(const Shape& shape, int64_t event_dims) {
-  return EventPlan(shape, event_dims, static_cast<int64_t>(Reduction::kEvent));
-}
-
 // ---- Forward -----------------------------------------------------------------------------------
 
 // z of kSamples samples, and for each the terms of log q and of log p: to be summed, or stored
@@ -77,12 +73,9 @@ void some_samples(const Launcher& launcher, const EventPlan& plan, const Tensor&
     body.mu = Operand(mu, plan.shape, width);
     body.logvar = Operand(logvar, plan.shape, width);
     body.z = first_sample(z, plan.shape, samples, width, &shift);
-    body.noise = source;
     body.first = first;
     body.numel = plan.numel;
-    if (noise) {
-      body.noise.given = first_sample(*noise, plan.shape, samples, width, &body.noise_shift);
-    }
+    set_noise(body, source, noise, plan.shape, samples, width);
   };
   if (plan.event_size == 1) {
     each(launcher, plan.numel, mu.scalar_type(), wide, [&](int width) {
@@ -116,21 +109,16 @@ void some_samples(const Launcher& launcher, const EventPlan& plan, const Tensor&
 std::tuple<Tensor, Tensor, Tensor> sample_with_log_densities(
     const Tensor& mu, const Tensor& logvar, const MaybeTensor& noise, const MaybeTensor& seed,
     int64_t seed_value, int64_t stream, int64_t n_samples, int64_t event_dims) {
-  STD_TORCH_CHECK(n_samples >= 1, "vae_ext: n_samples must be at least 1");
-  const EventPlan plan = plan_of(shape_of(mu), event_dims);
-  const Shape z_shape = sample_shape(plan.shape, n_samples);
-  const ScalarType dtype = sample_type(mu, logvar);
-  Tensor z = empty_result(z_shape, dtype, mu);
-  Tensor log_q = plan_of(z_shape, event_dims).allocate(dtype, mu);
-  Tensor log_p = plan_of(z_shape, event_dims).allocate(dtype, mu);
+  const DrawProblem d(mu, logvar, n_samples, event_dims);
+  auto [z, log_q, log_p] = d.allocate(mu);
   const NoiseSource source = noise_source(noise, seed, seed_value, stream);
   const Launcher launcher(mu);
   int64_t done = 0;
   for (; done + kTogether <= n_samples; done += kTogether) {
-    some_samples<kTogether>(launcher, plan, z, log_q, log_p, mu, logvar, noise, source, done);
+    some_samples<kTogether>(launcher, d.plan, z, log_q, log_p, mu, logvar, noise, source, done);
   }
   for (; done < n_samples; ++done) {
-    some_samples<1>(launcher, plan, z, log_q, log_p, mu, logvar, noise, source, done);
+    some_samples<1>(launcher, d.plan, z, log_q, log_p, mu, logvar, noise, source, done);
   }
   return {z, log_q, log_p};
 }
@@ -199,10 +187,9 @@ std::tuple<Tensor, Tensor> sample_with_log_densities_backward(
     const Tensor& mu, const Tensor& logvar, const MaybeTensor& noise, const MaybeTensor& seed,
     int64_t seed_value, int64_t stream, int64_t n_samples, int64_t event_dims, int64_t flow,
     int64_t wanted_bits) {
-  STD_TORCH_CHECK(n_samples >= 1, "vae_ext: n_samples must be at least 1");
   STD_TORCH_CHECK(0 <= flow && flow <= 2, "vae_ext: unknown flow");
-  const EventPlan plan = plan_of(shape_of(mu), event_dims);
-  const bool wide = sample_type(mu, logvar) == ScalarType::Double;
+  const DrawProblem d(mu, logvar, n_samples, event_dims);
+  const EventPlan& plan = d.plan;
   const NoiseSource source = noise_source(noise, seed, seed_value, stream);
   const Wanted wanted(wanted_bits);
   const Launcher launcher(mu);
@@ -224,13 +211,10 @@ std::tuple<Tensor, Tensor> sample_with_log_densities_backward(
       body.grad_p = of_event(grad_p, &body.shift[2]);
       body.mu = Operand(mu, plan.shape, width);
       body.logvar = Operand(logvar, plan.shape, width);
-      body.noise = source;
-      if (noise) {
-        body.noise.given = first_sample(*noise, plan.shape, n_samples, width, &body.noise_shift);
-      }
+      set_noise(body, source, noise, plan.shape, n_samples, width);
     };
     const auto out = gradients<Body, 2>(
-        launcher, plan, wide, mu,
+        launcher, plan, d.wide(), mu,
         {WantedGradient(mu, wanted[0]), WantedGradient(logvar, wanted[1])}, fill);
     return {out[0], out[1]};
   };

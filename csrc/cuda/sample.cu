@@ -244,11 +244,7 @@ Gradients backward(const MaybeTensor& grad_z, const MaybeTensor& grad_kl, const 
           }
           body.logvar = Operand(logvar, plan.shape, width);
           body.bounds = bounds;
-          body.noise = source;
-          if (noise) {
-            body.noise.given =
-                first_sample(*noise, plan.shape, n_samples, width, &body.noise_shift);
-          }
+          set_noise(body, source, noise, plan.shape, n_samples, width);
         });
     return {out[0], out[1]};
   };
@@ -288,9 +284,8 @@ Gradients latent_backward(const MaybeTensor& grad_z, const MaybeTensor& grad_kl,
                     noise_source(noise, seed, seed_value, stream), n_samples, which, outs);
   };
   if (dim < 0) return to(Wanted(wanted), nullptr);
-  const std::array<Tensor, 3> pair = empty_pair(mu, dim);
-  to(Wanted(3), &pair[1]);
-  return {pair[0], empty({0}, mu.scalar_type(), mu)};
+  return {side_by_side(mu, dim, [&](const Tensor* pair) { to(Wanted(3), pair); }),
+          empty({0}, mu.scalar_type(), mu)};
 }
 
 struct NoiseDerivative {  // incoming, logvar

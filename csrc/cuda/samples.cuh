@@ -32,6 +32,16 @@ inline Operand first_sample(const Tensor& t, const Shape& shape, int64_t n_sampl
   return n_samples > 1 ? shifted(first, *shift, width) : first;
 }
 
+// The noise of a body that runs over one sample's shape.
+template <class Body>
+void set_noise(Body& body, const NoiseSource& source, const MaybeTensor& noise, const Shape& shape,
+               int64_t n_samples, int width) {
+  body.noise = source;
+  if (noise) {
+    body.noise.given = first_sample(*noise, shape, n_samples, width, &body.noise_shift);
+  }
+}
+
 // The noise of a sample of `numel` elements. kMany: of others than the first, too.
 template <class V, bool kMany>
 VAE_EXT_DEVICE void noise_of_sample(const NoiseSource& noise, const Span& span, int64_t sample,
