@@ -12,6 +12,7 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 from torch.nn import functional as F
 
 import vae_ext
+from vae_ext.distributions import DiagonalGaussian
 
 Function = Callable[..., tuple[Tensor, ...]]
 
@@ -30,9 +31,11 @@ class Op:
     needs_grad: tuple[bool, ...]
     words: int
     samples: int = 1  # results of the size of the inputs
+    parts: int = 1  # of that size, side by side in each input
     unit_interval: tuple[int, ...] = ()  # inputs that lie there
 
 
+BOUNDS = (-30.0, 20.0)  # on the log-variances of packed moments, as in diffusers
 SAMPLES = 16  # of the ops that draw several
 
 
@@ -60,6 +63,22 @@ def eager_sample_kl(mu: Tensor, logvar: Tensor) -> tuple[Tensor, ...]:
 def distributions_sample_kl(mu: Tensor, logvar: Tensor) -> tuple[Tensor, ...]:
     q = normal(mu, logvar)
     return q.rsample(), kl_divergence(q, standard(mu)).sum(1)
+
+
+def eager_packed(moments: Tensor) -> tuple[Tensor, ...]:
+    mu, logvar = moments.chunk(2, dim=1)
+    return eager_sample_kl(mu, logvar.clamp(*BOUNDS))
+
+
+def distributions_packed(moments: Tensor) -> tuple[Tensor, ...]:
+    mu, logvar = moments.chunk(2, dim=1)
+    return distributions_sample_kl(mu, logvar.clamp(*BOUNDS))
+
+
+def packed(moments: Tensor) -> tuple[Tensor, ...]:
+    return DiagonalGaussian.from_moments(
+        moments, bounds=BOUNDS, validate_args=False
+    ).rsample_with_kl()
 
 
 def eager_draw(mu: Tensor, logvar: Tensor) -> tuple[Tensor, ...]:
@@ -110,6 +129,14 @@ OPS = {
         lambda mu, logvar: (vae_ext.reparameterize(mu, logvar),),
         (True, True),
         6,
+    ),
+    "packed": Op(
+        eager_packed,
+        distributions_packed,
+        packed,
+        (True,),
+        8,
+        parts=2,
     ),
     "draw_16": Op(
         eager_draw,
@@ -178,7 +205,9 @@ class Contest:
     ) -> None:
         op = OPS[name]
         self.inputs = [
-            (torch.rand if i in op.unit_interval else torch.randn)(shape, device=device)
+            (torch.rand if i in op.unit_interval else torch.randn)(
+                shape[0], op.parts * shape[1], device=device
+            )
             .to(dtype)
             .requires_grad_(needed)
             for i, needed in enumerate(op.needs_grad)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.autograd import grad, gradcheck, gradgradcheck
-from torch.distributions import Independent, Normal, kl_divergence
+from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
 import vae_ext
 from vae_ext.distributions import DiagonalGaussian
@@ -108,6 +108,49 @@ def test_divergences() -> None:
         kl_divergence(q, DiagonalGaussian(torch.zeros(4, 5), torch.zeros(4, 5), event_dims=0))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_divergences_from_full_covariances(dtype: torch.dtype) -> None:
+    q = DiagonalGaussian(torch.randn(4, 5).to(dtype), torch.randn(4, 5).to(dtype))
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    same = MultivariateNormal(q.mu.to(wide), torch.diag_embed(q.logvar.to(wide).exp()))
+    factor = torch.randn(4, 5, 5, dtype=wide).tril(-1) + torch.eye(5, dtype=wide)
+    p = MultivariateNormal(torch.randn(4, 5, dtype=wide), scale_tril=factor)
+    for ours, theirs in (
+        (kl_divergence(q, p), kl_divergence(same, p)),
+        (kl_divergence(p, q), kl_divergence(p, same)),
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=2e-5, atol=2e-5)
+    with pytest.raises(ValueError, match="the MultivariateNormal had events of shape"):
+        kl_divergence(p, DiagonalGaussian(torch.zeros(4, 5), torch.zeros(4, 5), event_dims=0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["std", "log_std"])
+def test_other_scales(name: str, dtype: torch.dtype) -> None:
+    """Values and gradients are those of the scale itself, in the dtype of the arguments."""
+    mu, x = torch.randn(4, 5).to(dtype), torch.randn(4, 5).to(dtype)
+    scale = (torch.nn.functional.softplus(x) if name == "std" else 3 * x).requires_grad_()
+    noise, gz, gk = torch.randn(4, 5).to(dtype), torch.randn(4, 5).to(dtype), torch.randn(4)
+    d = DiagonalGaussian(mu, **{name: scale})
+    z, kl = d.rsample_with_kl(noise=noise)
+    assert (z.dtype, d.rsample((2,)).dtype, d.stddev.dtype) == (dtype, dtype, dtype)
+    assert torch.equal(z, d.rsample(noise=noise))
+    [got] = grad((z, kl), scale, (gz, gk.to(kl.dtype)))
+
+    exact = scale.detach().double().requires_grad_()
+    std = exact if name == "std" else exact.exp()
+    want_z = mu.double() + std * noise.double()
+    want_kl = (0.5 * (mu.double() ** 2 + std**2 - 1) - std.log()).sum(-1)
+    [want] = grad((want_z, want_kl), exact, (gz.double(), gk.double()))
+    tolerance = 4 * torch.finfo(dtype).eps
+    for a, b in ((z, want_z), (got, want)):
+        torch.testing.assert_close(a.double(), b, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(kl.double(), want_kl.double(), rtol=1e-5, atol=1e-5)
+    elements = d.kl(reduction="none")
+    assert elements.dtype == dtype
+    torch.testing.assert_close(d.expand((3, 4)).rsample(noise=noise.expand(3, 4, 5))[0], z)
+
+
 def test_errors() -> None:
     m = torch.zeros(2, 3)
     with pytest.raises(ValueError, match="an even size of dimension 1"):
@@ -116,3 +159,13 @@ def test_errors() -> None:
         DiagonalGaussian.from_moments(m, 2)
     with pytest.raises(ValueError, match="low < high"):
         DiagonalGaussian(m, m, bounds=(1.0, -1.0))
+    with pytest.raises(ValueError, match="no scale was given, expected one of logvar, log_std"):
+        DiagonalGaussian(m)
+    with pytest.raises(ValueError, match="logvar and std were given"):
+        DiagonalGaussian(m, m, std=m + 1)
+    with pytest.raises(ValueError, match="std had a minimum of 0"):
+        DiagonalGaussian(m, std=m)
+    with pytest.raises(ValueError, match=r"the shapes were mu \[2, 3\], log_std \[4\]"):
+        DiagonalGaussian(m, log_std=torch.zeros(4))
+    with pytest.raises(ValueError, match=r"noise had shape \[3, 5\], expected .* \[5, 2, 3\]"):
+        DiagonalGaussian(m, m).rsample((5,), noise=torch.zeros(3, 5))

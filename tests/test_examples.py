@@ -114,13 +114,15 @@ def test_benchmark(tmp_path: Path) -> None:
     assert document["machine"]["torch"] == torch.__version__
     assert len(document["training"]) == 3
     results = document["results"]
-    assert len(results) == 2 * 2 * 8
+    assert len(results) == 2 * 2 * 9
     for r in results:
         assert set(r["times"]) == {"eager", "distributions", "vae_ext", "copy"}
         assert all(0 < t["p20"] <= t["p50"] <= t["p80"] for t in r["times"].values())
         if r["rows"] == 40:  # at most the seed is kept, and the gradients are held
             assert r["saved_words"]["vae_ext"] < 0.01
             assert 0.9 < r["peak_words"]["vae_ext"] <= r["peak_words"]["eager"]
+            if r["op"] == "packed":  # z and the packed gradient: no halves to be joined
+                assert r["peak_words"]["vae_ext"] < 3.1
     with open(tmp_path / "results.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(results)

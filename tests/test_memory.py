@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 import vae_ext
+from vae_ext.distributions import DiagonalGaussian
 
 
 def saved_by(function: Callable[[], object]) -> list[Tensor]:
@@ -26,6 +27,7 @@ def saved_by(function: Callable[[], object]) -> list[Tensor]:
 
 
 MU, LOGVAR = (torch.randn(3, 40, requires_grad=True) for _ in range(2))
+MOMENTS = torch.randn(3, 4, 10, requires_grad=True)
 TARGET = torch.rand(3, 40)
 NOISE = torch.randn(3, 40)
 
@@ -40,6 +42,11 @@ CASES: list[tuple[str, Callable[[], object], list[Tensor]]] = [
         [MU, LOGVAR],
     ),
     ("draw", lambda: vae_ext.estimators.draw(MU, LOGVAR, 8), [MU, LOGVAR]),
+    (
+        "packed",
+        lambda: DiagonalGaussian.from_moments(MOMENTS, bounds=(-1.0, 1.0)).rsample_with_kl(),
+        [MOMENTS],
+    ),
     ("kl", lambda: vae_ext.gaussian_kl(MU, LOGVAR), [MU, LOGVAR]),
     (
         "kl_prior",

@@ -1,6 +1,7 @@
 """vae_ext: the loss of variational autoencoders as fused kernels for PyTorch."""
 
 from . import distributions, estimators, nn, objectives
+from . import divergences as divergences  # registers
 from .elbo import elbo_loss
 from .functional import (
     bernoulli_log_likelihood,

@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal, constraints
-from torch.distributions.kl import register_kl
+from torch.distributions import Distribution, constraints
 
 from . import checks, reference
 from .dispatch import use_native
-from .functional import gaussian_kl, gaussian_log_likelihood, resolve_noise
+from .functional import gaussian_log_likelihood, resolve_noise
 from .native import available
 from .reference import KL, Z
 
@@ -32,14 +31,21 @@ class DiagonalGaussian(Distribution):
 
     Args:
         mu: the means.
-        logvar: the log-variances, of a shape that broadcasts with mu's.
+        logvar: the log-variances, of a shape that broadcasts with mu's; or instead of them one of
+        log_std: the logarithms of the standard deviations,
+        std: the standard deviations, all positive (NaN gradients come from one that is 0).
         event_dims: trailing dimensions of one event; None: all but the first.
         bounds: (low, high), between which logvar is kept. Its gradient is 0 outside, or with `soft`
             that of middle + half·tanh((logvar − middle)/half).
         validate_args: NaN among the parameters raises; None: torch's default, which is on.
 
     Raises:
-        TypeError, ValueError: as the functions; bounds that are not two ascending numbers.
+        TypeError, ValueError: as the functions; no scale or more than one; bounds that are not two
+            ascending numbers.
+
+    Shape:
+        mu, logvar [*batch, *event]; samples [*sample, *batch, *event], in the dtype that mu and the
+        scale promote to; log_prob, entropy and kl [*batch], of half precision in float32.
     """
 
     arg_constraints = {"mu": constraints.real, "logvar": constraints.real}  # noqa: RUF012
@@ -48,16 +54,35 @@ class DiagonalGaussian(Distribution):
     def __init__(
         self,
         mu: Tensor,
-        logvar: Tensor,
+        logvar: Tensor | None = None,
         *,
+        log_std: Tensor | None = None,
+        std: Tensor | None = None,
         event_dims: int | None = None,
         bounds: Bounds | None = None,
         soft: bool = False,
         validate_args: bool | None = None,
     ) -> None:
-        shape = checks.pair("mu", mu, "logvar", logvar)
+        scales = {"logvar": logvar, "log_std": log_std, "std": std}
+        given = [(name, value) for name, value in scales.items() if value is not None]
+        if len(given) != 1:
+            names = " and ".join(name for name, _ in given) or "no scale"
+            verb = "was" if len(given) == 0 else "were"
+            raise ValueError(f"{names} {verb} given, expected one of logvar, log_std and std")
+        [(name, scale)] = given
+        shape = checks.pair("mu", mu, name, scale)
         dims = checks.event_dims(event_dims, len(shape))
+        if name == "log_std":
+            logvar = 2 * scale
+        elif name == "std":
+            validate = self._validate_args if validate_args is None else validate_args
+            if validate and not bool((scale > 0).all()):
+                raise ValueError(f"std had a minimum of {scale.min().item()}, expected all > 0")
+            # In half precision a logarithm has lost what its standard deviation had.
+            logvar = 2 * torch.log(scale.to(reference.arithmetic_dtype(scale)))
+        assert logvar is not None
         self._set(mu.expand(shape), logvar.expand(shape), None, 0, dims, bounds, soft)
+        self.dtype = reference.result_dtype(mu, scale)
         super().__init__(*self._shapes(shape, dims), validate_args=validate_args)
 
     @classmethod
@@ -107,6 +132,7 @@ class DiagonalGaussian(Distribution):
                 raise ValueError(f"bounds was {bounds!r}, expected (low, high) with low < high")
             bounds = float(low), float(high)
         self.mu, self._raw_logvar, self._moments, self._dim = mu, raw_logvar, moments, dim
+        self.dtype = reference.result_dtype(mu, raw_logvar)
         self.event_dims, self.bounds, self.soft = event_dims, bounds, soft
 
     @staticmethod
@@ -142,17 +168,18 @@ class DiagonalGaussian(Distribution):
 
     @property
     def stddev(self) -> Tensor:
-        return torch.exp(0.5 * self.logvar)
+        return torch.exp(0.5 * self.logvar).to(self.dtype)
 
     @property
     def variance(self) -> Tensor:
-        return torch.exp(self.logvar)
+        return torch.exp(self.logvar).to(self.dtype)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> DiagonalGaussian:
         shape = torch.Size(batch_shape) + self.event_shape
         new: DiagonalGaussian = type(self).__new__(type(self))
         mu, logvar = self.mu.expand(shape), self._raw_logvar.expand(shape)
         new._set(mu, logvar, None, 0, self.event_dims, self.bounds, self.soft)
+        new.dtype = self.dtype
         Distribution.__init__(new, torch.Size(batch_shape), self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
@@ -216,12 +243,18 @@ class DiagonalGaussian(Distribution):
         n = math.prod(sample_shape)
         if n == 0:
             return self.mu.new_empty(shape)
-        if noise is not None:
-            noise = noise.reshape(n, *self.mu.shape) if len(sample_shape) else noise
+        if noise is not None and len(sample_shape):
+            checks.tensor("noise", noise)
+            if noise.shape != shape:
+                raise ValueError(
+                    f"noise had shape {checks.shape_text(noise.shape)}, expected that of z, "
+                    f"{checks.shape_text(shape)}"
+                )
+            noise = noise.reshape(n, *self.mu.shape)
         many = n if len(sample_shape) else None
         z, _ = self._latent(Z, many, seed, generator, noise, stream)
         assert z is not None
-        return z.reshape(shape)
+        return z.to(self.dtype).reshape(shape)
 
     def sample(self, sample_shape: Any = torch.Size(), **noise: Any) -> Tensor:  # noqa: B008
         """:meth:`rsample` without a gradient."""
@@ -233,13 +266,13 @@ class DiagonalGaussian(Distribution):
         z, kl = self._latent(Z | KL, **noise)
         assert z is not None
         assert kl is not None
-        return z, kl
+        return z.to(self.dtype), kl
 
     def kl(self, *, reduction: str = "event") -> Tensor:
         """KL(self ‖ N(0, I)); of others, ``torch.distributions.kl_divergence``."""
         _, kl = self._latent(KL, reduction=reduction)
         assert kl is not None
-        return kl
+        return kl.to(self.dtype) if reduction == "none" else kl
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
@@ -250,35 +283,3 @@ class DiagonalGaussian(Distribution):
         wide = self.logvar.to(reference.arithmetic_dtype(self._raw_logvar))
         terms = 0.5 * (1 + math.log(2 * math.pi) + wide)
         return reference.reduce(terms, self.event_dims, "event", wide.dtype)
-
-
-def _normal(p: Normal | Independent[Normal], q: DiagonalGaussian) -> tuple[Tensor, Tensor]:
-    """Mean and log-variance of a Normal, whose dimensions are taken to be independent."""
-    base = p.base_dist if isinstance(p, Independent) else p
-    if not isinstance(base, Normal) or p.event_shape not in (torch.Size(), q.event_shape):
-        raise NotImplementedError(
-            f"no KL divergence between events of shape {tuple(q.event_shape)} and {p!r}"
-        )
-    return base.loc, 2 * torch.log(base.scale)
-
-
-@register_kl(DiagonalGaussian, DiagonalGaussian)
-def _(q: DiagonalGaussian, p: DiagonalGaussian) -> Tensor:
-    if q.event_shape != p.event_shape:
-        raise ValueError(
-            f"p had events of shape {tuple(p.event_shape)}, expected {tuple(q.event_shape)}"
-        )
-    return gaussian_kl(q.mu, q.logvar, p.mu, p.logvar, event_dims=q.event_dims)
-
-
-def _to_normal(q: DiagonalGaussian, p: Normal | Independent[Normal]) -> Tensor:
-    return gaussian_kl(q.mu, q.logvar, *_normal(p, q), event_dims=q.event_dims)
-
-
-def _from_normal(p: Normal | Independent[Normal], q: DiagonalGaussian) -> Tensor:
-    return gaussian_kl(*_normal(p, q), q.mu, q.logvar, event_dims=q.event_dims)
-
-
-for _kind in (Normal, Independent):
-    register_kl(DiagonalGaussian, _kind)(_to_normal)
-    register_kl(_kind, DiagonalGaussian)(_from_normal)
