@@ -85,10 +85,11 @@ $(VENV)/demo.stamp: $(VENV)/native.stamp
 	$(PIP) --no-build-isolation -e '.[demo]'
 	@touch $@
 
-# The tools of tests and lint, each file of them known by its hash.
+# The tools of tests and lint, each file of them known by its hash. All that they need is in the list,
+# but for torch, which is there.
 $(VENV)/tools.stamp: $(VENV)/base.stamp tools/requirements.txt
 	@echo "installing the tools of tests and lint ..."
-	$(INSTALL) --require-hashes -r tools/requirements.txt
+	$(INSTALL) --require-hashes --no-deps -r tools/requirements.txt
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/native.stamp $(VENV)/tools.stamp

@@ -121,7 +121,7 @@ def test_every_op_has_a_cuda_kernel(library: Path, tmp_path: Path) -> None:
 
 
 FILES = ["parity", "layouts", "gradients", "edges", "noise", "elbo", "memory", "ops", "properties"]
-FILES += ["draw"]
+FILES += ["draw", "distributions"]
 
 
 @pytest.fixture(scope="module")

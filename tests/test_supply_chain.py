@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = sorted((ROOT / "vae_ext").glob("*.py"))
+SOURCES = sorted((ROOT / "vae_ext").rglob("*.py"))
 
 # Modules by which code or data could come in, and names that run or unpickle.
 FORBIDDEN_MODULES = {
@@ -82,7 +82,7 @@ def test_files_of_the_source_distribution(tmp_path: Path) -> None:
         assert all(m.isfile() for m in members)  # no links
         files = {m.name.split("/", 1)[1] for m in members}
     native = {str(p.relative_to(ROOT)) for p in (ROOT / "csrc").rglob("*") if p.is_file()}
-    python = {f"vae_ext/{p.name}" for p in SOURCES} | {"vae_ext/_C.pyi", "vae_ext/py.typed"}
+    python = {str(p.relative_to(ROOT)) for p in SOURCES} | {"vae_ext/_C.pyi", "vae_ext/py.typed"}
     made = {"PKG-INFO", "setup.cfg"}
     made |= {
         f"vae_ext.egg-info/{name}"
