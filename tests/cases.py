@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 import vae_ext
 from vae_ext import reference
+from vae_ext.distributions import DiagonalGaussian
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 REDUCTIONS = ["none", "event", "sum", "mean", "batchmean"]
@@ -135,7 +137,62 @@ def bernoulli_gradients(logits: Tensor, target: Tensor) -> list[Tensor]:
     return [torch.maximum(torch.sigmoid(logits), target), logits.abs()]
 
 
+BOUNDS = (-1.5, 0.75)  # of log-variances, which the inputs exceed on both sides
+
+
+def bounded_kl(soft: bool) -> Callable[..., Tensor]:
+    def kl(mu: Tensor, logvar: Tensor, *, reduction: str = "event", **options: Any) -> Tensor:
+        d = DiagonalGaussian(mu, logvar, bounds=BOUNDS, soft=soft, validate_args=False, **options)
+        return d.kl(reduction=reduction)
+
+    return kl
+
+
+def bounded_kl_oracle(soft: bool) -> Callable[..., Tensor]:
+    def kl(mu: Tensor, logvar: Tensor, **options: Any) -> Tensor:
+        mu, logvar = torch.broadcast_tensors(mu, logvar)
+        return reference.gaussian_kl(mu, reference.bounded(logvar, *BOUNDS, soft), **options)
+
+    return kl
+
+
+def bounded_kl_terms(soft: bool) -> Callable[..., Tensor]:
+    """With what the rounding of the bounded log-variance does."""
+
+    def terms(mu: Tensor, logvar: Tensor) -> Tensor:
+        bounded = reference.bounded(logvar, *BOUNDS, soft)
+        return reference.gaussian_kl(mu, bounded, reduction="none") + torch.expm1(bounded).abs()
+
+    return terms
+
+
+def bounded_kl_gradients(soft: bool) -> Callable[..., list[Tensor]]:
+    def gradients(mu: Tensor, logvar: Tensor) -> list[Tensor]:
+        bounded = reference.bounded(logvar, *BOUNDS, soft)
+        low, high = BOUNDS
+        slope = ((logvar >= low) & (logvar <= high)).double()
+        if soft:
+            half = 0.5 * (high - low)
+            slope = 1 / torch.cosh((logvar - (low + half)) / half) ** 2
+            slope = slope * (1 + logvar.abs())  # tanh is steep in relative terms far out
+        return [mu.abs(), slope * (1 + bounded.exp())]
+
+    return gradients
+
+
 OPS = [
+    *(
+        Op(
+            f"bounded_kl_{'soft' if soft else 'hard'}",
+            bounded_kl(soft),
+            bounded_kl_oracle(soft),
+            lambda shape: [normal(*shape), 2 * normal(*shape)],
+            bounded_kl_terms(soft),
+            8,
+            bounded_kl_gradients(soft),
+        )
+        for soft in (False, True)
+    ),
     Op(
         "gaussian_kl",
         vae_ext.gaussian_kl,

@@ -169,3 +169,10 @@ def test_errors() -> None:
         DiagonalGaussian(m, log_std=torch.zeros(4))
     with pytest.raises(ValueError, match=r"noise had shape \[3, 5\], expected .* \[5, 2, 3\]"):
         DiagonalGaussian(m, m).rsample((5,), noise=torch.zeros(3, 5))
+
+
+def test_soft_bounds_are_those_of_nvae() -> None:
+    """5 tanh(x / 5) on log σ is ±10 on the log-variance."""
+    mu, x = torch.randn(4, 5), 5 * torch.randn(4, 5)
+    d = DiagonalGaussian(mu, log_std=x, bounds=(-10, 10), soft=True)
+    torch.testing.assert_close(d.stddev, torch.exp(5 * torch.tanh(x / 5)), rtol=1e-5, atol=0)

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import torch
-from cases import OPS, Op, assert_within, elementwise_tolerance, reduced_tolerance
+from cases import BOUNDS, OPS, Op, assert_within, elementwise_tolerance, reduced_tolerance
 from hypothesis import given, note
 from hypothesis import strategies as st
 from torch import Tensor
 
 import vae_ext
 from vae_ext import reference
+from vae_ext.distributions import DiagonalGaussian
 
 REDUCTIONS = ["none", "event", "sum", "mean", "batchmean"]
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
@@ -230,6 +231,34 @@ def test_any_sample(c: dict[str, Any]) -> None:
             torch.testing.assert_close(g.double(), w, rtol=rtol, atol=rtol * scale)
 
 
+@given(c=sampling(), soft=st.booleans())
+def test_any_latent(c: dict[str, Any], soft: bool) -> None:
+    """Bounds inside the kernel are bounds before it."""
+    leaves = [c[n].requires_grad_() for n in ("mu", "logvar")]
+    d = DiagonalGaussian(
+        *leaves, bounds=BOUNDS, soft=soft, event_dims=c["event_dims"], validate_args=False
+    )
+    options = {k: c[k] for k in ("n_samples", "reduction", "stream", "noise", "seed")}
+    got = d.rsample_with_kl(**options)
+    exact = [t.detach().double().requires_grad_() for t in leaves]
+    bounded = reference.bounded(exact[1], *BOUNDS, soft)
+    if c["noise"] is not None:
+        options["noise"] = c["noise"].double()
+    want = vae_ext.reparameterize_with_kl(
+        exact[0], bounded.expand(exact[0].shape), event_dims=c["event_dims"], **options
+    )
+    rtol = {torch.float64: 1e-12, torch.float32: 1e-5}.get(got[0].dtype, 0.02)
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=rtol, atol=rtol, equal_nan=True)
+    if got[0].numel():
+        grads = [torch.randn(t.shape).to(t.dtype) for t in got]
+        ours = torch.autograd.grad(got, leaves, grads)
+        theirs = torch.autograd.grad(want, exact, [g.double() for g in grads])
+        for g, w in zip(ours, theirs, strict=True):
+            scale = float(w.abs().max()) + 1
+            torch.testing.assert_close(g.double(), w, rtol=10 * rtol, atol=10 * rtol * scale)
+
+
 floats = st.floats(width=32, min_value=-(2.0**60), max_value=2.0**60) | st.sampled_from(
     [math.nan, math.inf, -math.inf, -0.0, 1e-45]
 )
@@ -267,6 +296,8 @@ WRONG: list[tuple[str, Callable[[Any], Any]]] = [
 ]
 words = st.text(max_size=5).filter(lambda w: w not in REDUCTIONS)
 ARGUMENTS = {
+    "bounded_kl_hard": ("mu", "logvar"),
+    "bounded_kl_soft": ("mu", "logvar"),
     "gaussian_kl": ("mu", "logvar"),
     "gaussian_kl_prior": ("mu", "logvar", "prior_mu", "prior_logvar"),
     "bernoulli_log_likelihood": ("logits", "target"),

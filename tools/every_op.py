@@ -8,6 +8,7 @@ import itertools
 import torch
 
 import vae_ext
+from vae_ext.distributions import DiagonalGaussian
 
 SHAPES = [(1,), (3, 20), (2, 1271), (33, 513), (2, 3, 5, 7)]
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -37,6 +38,11 @@ def main() -> None:
             *vae_ext.estimators.draw(a, d, 5)[:3],
             vae_ext.estimators.draw(c, d, 2, gradient="score", event_dims=0).log_q,
             *vae_ext.estimators.draw(c, b, 2, gradient="sticking-the-landing")[:3],
+            *DiagonalGaussian(c, d, bounds=(-1, 1)).rsample_with_kl(reduction=reduction),
+            DiagonalGaussian(a, d, bounds=(-1, 1), soft=True).rsample((2,)),
+            *DiagonalGaussian.from_moments(
+                torch.stack((a, b)), 0, event_dims=1, bounds=(-1, 1), soft=True
+            ).rsample_with_kl(),
             vae_ext.gaussian_kl(c, d, reduction=reduction),
             vae_ext.gaussian_kl(a, b, c, d, reduction=reduction),
             vae_ext.bernoulli_log_likelihood(c, target, reduction=reduction),

@@ -236,6 +236,27 @@ MUTANTS = [
         "for (int64_t unit = first; unit < last - (first > 0); ++unit) body(unit);",
         "parity threads",
     ),
+    Mutant(
+        "a gradient outside the bounds",
+        "csrc/formulas.h",
+        "return x < low || x > high ? T(0) : g;",
+        "return x < low || x >= high + 1 ? T(0) : g;",
+        "distributions",
+    ),
+    Mutant(
+        "the bounds left out of the KL",
+        "csrc/cpu/gaussian_kl.h",
+        "Input<T>(logvar, plan.shape).within(bounds)",
+        "Input<T>(logvar, plan.shape)",
+        "distributions",
+    ),
+    Mutant(
+        "the halves of packed moments swapped",
+        "vae_ext/sampling.py",
+        "return mu.narrow(dim, 0, size), mu.narrow(dim, size, size)",
+        "return mu.narrow(dim, size, size), mu.narrow(dim, 0, size)",
+        "distributions",
+    ),
     # Python
     Mutant(
         "a gradient that is never scaled",

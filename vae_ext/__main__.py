@@ -22,6 +22,7 @@ from torch.nn import functional as F
 import vae_ext
 
 from . import native, reference
+from .distributions import DiagonalGaussian
 
 Function = Callable[..., Tensor]
 TOLERANCE = 1e-5  # of float32 results, relative to the largest
@@ -46,6 +47,10 @@ def with_kl(z_and_kl: tuple[Tensor, Tensor]) -> Tensor:
 def with_densities(draws: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     z, log_q, log_p = draws
     return z.square().sum(2) + log_p - log_q
+
+
+def bounded(mu: Tensor, logvar: Tensor) -> DiagonalGaussian:
+    return DiagonalGaussian(mu, logvar, bounds=(-1, 1), soft=True, validate_args=False)
 
 
 def eager_draw(mu: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -76,6 +81,15 @@ CHECKS = [
         lambda m, v: with_kl(vae_ext.reparameterize_with_kl(m, v, seed=7)),
         lambda m, v: with_kl(reference.reparameterize_with_kl(m, v, seed=7)),
         lambda m, v: with_kl((eager_sample(m, v), eager_kl(m, v))),
+        2,
+    ),
+    Check(
+        "DiagonalGaussian, bounded",
+        lambda m, v: with_kl(bounded(m, v).rsample_with_kl(seed=7)),
+        lambda m, v: with_kl(
+            reference.reparameterize_with_kl(m, reference.bounded(v, -1, 1, True), seed=7)
+        ),
+        lambda m, v: with_kl((eager_sample(m, torch.tanh(v)), eager_kl(m, torch.tanh(v)))),
         2,
     ),
     Check(

@@ -152,7 +152,14 @@ def bounded(logvar: Tensor, low: float, high: float, soft: bool) -> Tensor:
     if not soft:
         return logvar.clamp(low, high)
     half = 0.5 * (high - low)
-    return (low + half) + half * torch.tanh((logvar - (low + half)) / half)
+    y = (logvar - (low + half)) / half
+    # tanh from e = exp(-2 |y|): the derivatives of torch's tanh and expm1 lose their digits where
+    # they are small. Not abs, whose derivative at 0 is 0.
+    twice = torch.where(y < 0, 2 * y, -2 * y)
+    e = torch.exp(twice)
+    near = twice > -1
+    t = torch.where(near, -torch.expm1(torch.where(near, twice, 0.0)), 1 - e) / (1 + e)
+    return (low + half) + half * torch.where(y < 0, -t, t)
 
 
 Z, KL = 1, 2  # bits of `outputs`
