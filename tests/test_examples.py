@@ -90,6 +90,24 @@ def test_demo_errors(options: tuple[str, ...], message: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("name", ["pytorch_examples", "pythae", "hierarchical", "lightning"])
+def test_recipe(name: str) -> None:
+    done = run(f"examples/recipe_{name}.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "steps: " in done.stdout
+    assert "equal losses" in done.stdout
+
+
+def test_a_recipe_that_differs_is_seen() -> None:
+    code = (
+        "import sys; sys.path.insert(0, 'examples'); from recipes import report; "
+        "sys.exit(report('x', [3.0, 2.0], [3.0, 2.01]))"
+    )
+    done = run("-c", code)
+    assert done.returncode == 1, done.stderr
+    assert "the losses are NOT equal" in done.stdout
+
+
 def test_table_of_the_readme() -> None:
     done = run("examples/what_goes_wrong.py")
     assert done.returncode == 0, done.stderr
