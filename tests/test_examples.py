@@ -108,6 +108,22 @@ def test_a_recipe_that_differs_is_seen() -> None:
     assert "the losses are NOT equal" in done.stdout
 
 
+def test_variance_of_gradients(tmp_path: Path) -> None:
+    """Unbiased, all of them; and those of the README's sentence are as far apart as it says."""
+    done = run("examples/gradient_variance.py", "--out", str(tmp_path), "--repeats", "2000")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "gradient-variance.png").stat().st_size > 20_000
+    samples = done.stdout.split("samples L")[1]
+    at_eight = {
+        line[2:32].strip(): float(line[32:].split()[3])
+        for line in samples.splitlines()
+        if line.startswith("  ")
+    }
+    ours = at_eight["reparameterized, SGVB A"]
+    assert 10_000 < at_eight["score function"] / ours < 14_000
+    assert 50 < at_eight["score function, leave-one-out"] / ours < 70
+
+
 def test_table_of_the_readme() -> None:
     done = run("examples/what_goes_wrong.py")
     assert done.returncode == 0, done.stderr
