@@ -26,8 +26,11 @@ Bounds = tuple[float, float]
 class DiagonalGaussian(Distribution):
     """N(mu, diag(exp(logvar))), the last `event_dims` dimensions being one event.
 
-    Samples and the KL to N(0, I) come from one kernel, bounds on logvar and all; everything else
-    is composed of the public functions. All in nats.
+    Samples mu + σ ε and the KL to N(0, I), (4.5), come from one kernel, bounds on logvar and all;
+    everything else is composed of the public functions. All in nats.
+
+    Source: Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014; Vahdat and Kautz,
+    "NVAE: a deep hierarchical variational autoencoder", NeurIPS 2020, for the soft bounds.
 
     Args:
         mu: the means.

@@ -59,6 +59,9 @@ def draw(
     in nats, p = N(0, I). Both are computed before z is rounded to its dtype. The backward pass
     draws the noise again: nothing of the size of z is kept or made but z and its gradient.
 
+    Source: Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014, (6), for what
+    is made of them.
+
     Args:
         mu, logvar, seed, generator, noise, stream: as in :func:`vae_ext.reparameterize`.
         n_samples: draws for each event.
@@ -71,8 +74,9 @@ def draw(
         event_dims: trailing dimensions of one event; None: all of mu's but the first.
 
     Returns:
-        z in the promoted dtype of `mu` and `logvar`; log q and log p in float32, or float64 for
-        float64 inputs. With "score", z and log p have no gradient.
+        z [n_samples, *mu.shape] in the promoted dtype of `mu` and `logvar`; log q and log p
+        [n_samples, batch] in float32, or float64 for float64 inputs. With "score", z and log
+        p have no gradient.
 
     Raises:
         TypeError, ValueError: as :func:`vae_ext.reparameterize`; an unknown `gradient`.
@@ -142,7 +146,10 @@ def sgvb_a(log_likelihood: Tensor, samples: Samples) -> Tensor:
         samples: from :func:`draw`, "reparameterized" or "sticking-the-landing".
 
     Returns:
-        [batch].
+        [batch], nats.
+
+    Raises:
+        ValueError: shapes that do not fit, or samples drawn for another gradient.
     """
     drawn_with(samples, "reparameterized", "sticking-the-landing")
     return log_weights(log_likelihood, samples).mean(0)
@@ -158,7 +165,10 @@ def sgvb_b(log_likelihood: Tensor, kl: Tensor) -> Tensor:
         kl: from :func:`vae_ext.gaussian_kl`, [batch].
 
     Returns:
-        [batch].
+        [batch], nats.
+
+    Raises:
+        TypeError, ValueError: arguments that are not tensors, or whose shapes do not fit.
     """
     checks.tensor("log_likelihood", log_likelihood)
     checks.tensor("kl", kl)
@@ -175,7 +185,11 @@ def score_function(log_likelihood: Tensor, samples: Samples, *, baseline: bool =
 
     The value is that of :func:`sgvb_a`. The gradient by φ is 1/L Σ_l (f_l − b_l) ∇ log q(z^l|x),
     f = log p(x, z) − log q(z|x), and b_l the mean of the other samples' f: unbiased, with less
-    variance (Mnih and Rezende, "Variational inference for Monte Carlo objectives", ICML 2016).
+    variance.
+
+    Source: Williams, "Simple statistical gradient-following algorithms for connectionist
+    reinforcement learning", 1992; Mnih and Rezende, "Variational inference for Monte Carlo
+    objectives", ICML 2016, for the baseline.
 
     Args:
         log_likelihood: log p(x|z), [n_samples, batch].
@@ -183,7 +197,11 @@ def score_function(log_likelihood: Tensor, samples: Samples, *, baseline: bool =
         baseline: leave-one-out; it needs two samples or more.
 
     Returns:
-        [batch].
+        [batch], nats.
+
+    Raises:
+        ValueError: shapes that do not fit, samples drawn for another gradient, or one alone with a
+            baseline.
     """
     drawn_with(samples, "score")
     value = log_weights(log_likelihood, samples._replace(log_q=samples.log_q.detach()))
@@ -208,7 +226,10 @@ def iwae(log_likelihood: Tensor, samples: Samples) -> Tensor:
         samples: from :func:`draw`, "reparameterized" or "sticking-the-landing".
 
     Returns:
-        [batch].
+        [batch], nats.
+
+    Raises:
+        ValueError: shapes that do not fit, or samples drawn for another gradient.
     """
     drawn_with(samples, "reparameterized", "sticking-the-landing")
     return log_mean_exp(log_weights(log_likelihood, samples))
@@ -227,7 +248,11 @@ def doubly_reparameterized_iwae(log_likelihood: Tensor, samples: Samples) -> Ten
             that comes to z is weighted from here on.
 
     Returns:
-        [batch].
+        [batch], nats.
+
+    Raises:
+        ValueError: shapes that do not fit, or samples drawn for another gradient.
+        RuntimeError: samples that were used before.
     """
     drawn_with(samples, "sticking-the-landing")
     weights = log_weights(log_likelihood, samples)
@@ -270,7 +295,7 @@ def log_evidence(
         seed: of the noise; chunk k draws from stream k. None: from torch's generator.
 
     Returns:
-        [batch], without a gradient.
+        [batch], nats, without a gradient.
 
     Raises:
         TypeError, ValueError: as :func:`draw`; a chunk that is not positive.

@@ -137,11 +137,20 @@ def reparameterize_with_kl(
 ) -> tuple[Tensor, Tensor]:
     """Sample z and compute KL(q ‖ N(0, I)) in one pass over `mu` and `logvar`.
 
-    The same as :func:`reparameterize` and :func:`gaussian_kl`, whose arguments, results and errors
-    it has; `event_dims` and `reduction` are the KL's.
+    z = mu + σ ε and, summed over each event, ½ (mu² + exp(logvar) − 1 − logvar), (4.5).
+
+    Source: Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014, section 2.4 and
+    appendix B.
+
+    Args:
+        mu, logvar, n_samples, seed, generator, noise, stream: as in :func:`reparameterize`.
+        event_dims, reduction: of the KL, as in :func:`gaussian_kl`.
 
     Returns:
-        z and the KL divergence.
+        z, [n_samples, *mu.shape] with n_samples, and the KL divergence in nats, [batch] by default.
+
+    Raises:
+        TypeError, ValueError: as those two functions.
     """
     checks.pair("mu", mu, "logvar", logvar, to_first=True)
     samples = checks.n_samples(n_samples)
@@ -193,7 +202,7 @@ def gaussian_kl(
         reduction: "none", "event", "sum", "mean" or "batchmean".
 
     Returns:
-        The divergence in nats, one value per event by default. Gradients flow to all four.
+        The divergence in nats, [batch] by default, one value per event. Gradients flow to all four.
 
     Raises:
         TypeError: a dtype or type that is not supported.
@@ -234,6 +243,8 @@ def bernoulli_log_likelihood(
     everything: for logits −20 and target 0 it is −2.06e-9, not 0. An infinite logit that agrees
     with its target gives 0.
 
+    Source: Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014, appendix C.1.
+
     Args:
         logits: log-odds, of any shape.
         target: in [0, 1], soft values allowed, or bool or uint8 holding 0 and 1; broadcast with
@@ -242,7 +253,8 @@ def bernoulli_log_likelihood(
         reduction: "none", "event", "sum", "mean" or "batchmean".
 
     Returns:
-        The log-likelihood in nats. Gradients flow to `logits`, and to a floating `target`.
+        The log-likelihood in nats, [batch] by default, as the leading dimensions of the broadcast
+        shape are. Gradients flow to `logits`, and to a floating `target`.
 
     Raises:
         TypeError: a dtype or type that is not supported.
@@ -275,6 +287,8 @@ def gaussian_log_likelihood(
 ) -> Tensor:
     """log N(target; mean, exp(logvar)): −½ (log 2π + logvar + (target − mean)² exp(−logvar)).
 
+    Source: Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014, appendix C.2.
+
     Args:
         mean, target: of any shapes that broadcast.
         logvar: a float, a scalar tensor (one learned variance) or a tensor broadcastable to them.
@@ -282,8 +296,8 @@ def gaussian_log_likelihood(
         reduction: "none", "event", "sum", "mean" or "batchmean".
 
     Returns:
-        The log-likelihood in nats, constants included. Gradients flow to `mean`, `logvar` and
-        `target`.
+        The log-likelihood in nats, constants included, [batch] by default, as the leading
+        dimensions of the broadcast shape are. Gradients flow to `mean`, `logvar` and `target`.
 
     Raises:
         TypeError: a dtype or type that is not supported.
@@ -325,8 +339,10 @@ def standard_normal(
 ) -> Tensor:
     """The noise that :func:`reparameterize` adds: element i of (seed, stream), in row-major order.
 
-    Philox4x32-10 (Salmon et al., SC 2011) and Box–Muller; the same values on every device, in every
-    dtype up to rounding.
+    Philox4x32-10 and Box–Muller; the same values on every device, in every dtype up to rounding.
+
+    Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011; Box and Muller,
+    "A note on the generation of random normal deviates", 1958.
 
     Args:
         size: the shape, as integers or as one sequence of them.
@@ -349,6 +365,8 @@ def standard_normal(
 def philox_words(n: int, seed: int, stream: int = 0) -> Tensor:
     """The first n 32-bit words of a stream, int64 [n] on the CPU: the raw numbers behind
     the noise, for tests.
+
+    Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 
     Raises:
         TypeError, ValueError: arguments that are not integers, or do not fit 64 bits.

@@ -34,6 +34,8 @@ def kl_multivariate_normal(
     from M = P⁻¹ L, which is lower triangular, as a sum of terms none of which is negative:
     Σᵢ ½ (e^dᵢ − 1 − dᵢ) with dᵢ = 2 log Mᵢᵢ, ½ Mᵢⱼ² off the diagonal, ½ |P⁻¹ (μ₂ − μ₁)|².
 
+    Source: Rasmussen and Williams, "Gaussian processes for machine learning", 2006, (A.23).
+
     Args:
         mu: [..., n], float32 or float64.
         scale_tril: L [..., n, n], lower triangular with a positive diagonal; what is above the

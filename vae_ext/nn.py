@@ -33,6 +33,11 @@ class GaussianLatent(nn.Module):
             None: N(0, I), for good.
         event_dims, reduction: of the KL, as in :func:`vae_ext.gaussian_kl`.
 
+    Source: (4.5) of docs/derivations.md, and its general form.
+
+    Raises:
+        TypeError, ValueError: as :func:`vae_ext.reparameterize` and :func:`vae_ext.gaussian_kl`.
+
     Shape:
         mu, logvar [batch, ...] → z of the shape of mu, or [n_samples, *mu.shape]; kl [batch].
     """
@@ -101,8 +106,17 @@ class GaussianLatent(nn.Module):
 
 class BernoulliNLL(nn.Module):
     """−log p(target) under Bernoulli(sigmoid(logits)), nats: binary cross-entropy with logits that
-    keeps its digits. Arguments as in :func:`vae_ext.bernoulli_log_likelihood`; the mean over all
-    elements by default, as torch's losses."""
+    keeps its digits: softplus(logits) − target · logits.
+
+    Args:
+        event_dims, reduction: as in :func:`vae_ext.bernoulli_log_likelihood`; the mean over all
+            elements by default, as torch's losses.
+
+    Source, Raises: as that function.
+
+    Shape:
+        logits, target [batch, ...] → a scalar, or [batch] with "event".
+    """
 
     def __init__(self, *, event_dims: int | None = None, reduction: str = "mean") -> None:
         super().__init__()
@@ -119,13 +133,19 @@ class BernoulliNLL(nn.Module):
 
 
 class GaussianNLL(nn.Module):
-    """−log p(target) under N(mean, exp(logvar)), nats, with the constant ½ log 2π.
+    """−log p(target) under N(mean, exp(logvar)), nats, with its constant:
+    ½ (log 2π + logvar + (target − mean)² exp(−logvar)).
 
     Args:
         logvar: the log-variance where `forward` is given none.
         learned: it is a parameter, the one variance of all elements, which starts at `logvar`.
         event_dims, reduction: as in :func:`vae_ext.gaussian_log_likelihood`; the mean over all
             elements by default, as torch's losses.
+
+    Source, Raises: as that function.
+
+    Shape:
+        mean, target [batch, ...], logvar broadcastable to them → a scalar, or [batch] with "event".
     """
 
     def __init__(
@@ -166,6 +186,11 @@ class ELBOLoss(nn.Module):
         obs_logvar: log-variance of the Gaussian likelihood.
         learned_variance: it is a parameter that starts at `obs_logvar`.
         beta: the weight of the KL; `forward` takes another for schedules.
+
+    Source, Raises: as that function; ValueError: a learned variance of a Bernoulli likelihood.
+
+    Shape:
+        recon, target [batch, ...], mu, logvar [batch, ...] → a scalar, or [batch] with "event".
     """
 
     def __init__(

@@ -50,6 +50,9 @@ def linear_warmup(step: float, n_steps: float, start: float = 0.0, end: float = 
 def cosine_warmup(step: float, n_steps: float, start: float = 0.0, end: float = 1.0) -> float:
     """β from `start` to `end` along half a cosine over `n_steps`, then `end`.
 
+    Source: Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR
+    2017, for the shape.
+
     Raises:
         ValueError: a negative step, or n_steps that are not positive.
     """
@@ -152,7 +155,7 @@ def balanced_kl(
     reduction: str = "event",
 ) -> Tensor:
     """α KL(sg(q) ‖ p) + (1 − α) KL(q ‖ sg(p)), sg being stop-gradient: a learned prior moves to the
-    encoder faster than the encoder to it. The value is that of the KL.
+    encoder faster than the encoder to it. The value is that of the KL, nats.
 
     Source: Hafner et al., "Mastering Atari with discrete world models", ICLR 2021.
 
@@ -219,6 +222,15 @@ def balanced_sum(kls: Sequence[Tensor], sizes: Sequence[float] | None = None) ->
 
 def kl_per_dimension(kl: Tensor) -> Tensor:
     """The mean over the batch of elementwise divergences: what each latent dimension carries, nats.
+
+    Source: Burda et al., "Importance weighted autoencoders", ICLR 2016, section 5.2, whose units
+    are active where this is not near 0.
+
+    Args:
+        kl: [batch, ...], from ``gaussian_kl(..., reduction="none")``.
+
+    Returns:
+        [...], the shape of one latent, without a gradient.
 
     Raises:
         TypeError: a dtype or type that is not supported.

@@ -58,6 +58,12 @@ class BugForBugDistribution(Original):  # type: ignore[misc]
     Args:
         parameters: mean and logvar, the halves of dimension 1, [B, 2C, ...]; read in place.
         deterministic: the standard deviation is 0.
+
+    Source: diffusers, models/autoencoders/vae.py.
+
+    Raises:
+        TypeError, ValueError: parameters that are not a floating tensor of an even size in its
+            second dimension.
     """
 
     def __init__(self, parameters: Tensor, deterministic: bool = False) -> None:
@@ -96,7 +102,10 @@ class BugForBugDistribution(Original):  # type: ignore[misc]
 
 
 class DiagonalGaussianDistribution(BugForBugDistribution):
-    """diffusers' class by its own names, with the differences that this module's text lists."""
+    """diffusers' class by its own names, with the differences that this module's text lists.
+
+    Args, Source, Raises: as :class:`BugForBugDistribution`. In nats, one value for each of [B].
+    """
 
     def _zeros(self) -> Tensor:
         dtype = arithmetic_dtype(self.mean)
@@ -126,7 +135,10 @@ class DiagonalGaussianDistribution(BugForBugDistribution):
 
 class FusedNoiseDistribution(DiagonalGaussianDistribution):
     """The same with the noise of :func:`vae_ext.reparameterize`, where the generator allows it: not
-    a list, and on the device of the parameters."""
+    a list, and on the device of the parameters.
+
+    Args, Source, Raises: as :class:`BugForBugDistribution`. In nats, one value for each of [B].
+    """
 
     def sample(self, generator: Generators = None) -> Tensor:
         here = self.parameters.device.type

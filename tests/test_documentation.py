@@ -1,0 +1,45 @@
+"""Every public name has the documentation that a stranger needs, and its place in the README."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import vae_ext
+from vae_ext import distributions, estimators, nn, objectives
+from vae_ext.integrations import diffusers
+
+README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
+MODULES: list[ModuleType] = [vae_ext, distributions, estimators, nn, objectives, diffusers]
+# What is no quantity: how it is computed, and a tuple of results.
+OTHERS = {"Samples", "patch", "set_simd_level", "simd_level", "simd_levels"}
+UNITLESS = {
+    *("philox_words", "standard_normal", "reparameterize", "active_units", "balanced_sum"),
+    *("linear_warmup", "cosine_warmup", "cyclical_warmup", "BugForBugDistribution"),
+}
+NAMES = [
+    (module, name)
+    for module in MODULES
+    for name in module.__all__
+    if callable(getattr(module, name)) and name not in OTHERS
+]
+
+
+@pytest.mark.parametrize(("module", "name"), NAMES, ids=lambda v: getattr(v, "__name__", v))
+def test_docstring(module: ModuleType, name: str) -> None:
+    text = inspect.getdoc(getattr(module, name)) or ""
+    for part in ("Source", "Raises"):
+        assert part in text, f"{name} does not say its {part}"
+    if name not in UNITLESS:
+        assert "nats" in text, f"{name} does not say its unit"
+    if not name.endswith("warmup"):
+        shapes = ("[", "shape")
+        assert any(s in text for s in shapes), f"{name} does not say its shapes"
+    assert name in README, f"{name} is not in the README"
+
+
+def test_there_are_names() -> None:
+    assert len(NAMES) > 30
