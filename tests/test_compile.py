@@ -6,8 +6,10 @@ import pytest
 import torch
 from devices import device
 from torch import Tensor, nn
+from torch.distributions import kl_divergence
 
 import vae_ext
+from vae_ext.distributions import DiagonalGaussian
 
 
 class VAE(nn.Module):
@@ -67,6 +69,29 @@ def test_noise_is_that_of_eager() -> None:
         assert torch.equal(want[0], got[0])
         assert torch.equal(want[1], got[1])
         assert not torch.equal(*got)
+
+
+@pytest.mark.parametrize("backend", ["inductor", "aot_eager"])
+@pytest.mark.parametrize("wanted", [False, True])
+def test_calls_of_one_program_draw_their_own_noise(backend: str, wanted: bool) -> None:
+    """And eager's; torch's compiler makes one of two calls that it takes for equal."""
+    mu, logvar = torch.zeros(5, 7, requires_grad=wanted), torch.zeros(5, 7)
+
+    def many(mu: Tensor) -> list[Tensor]:
+        found = [vae_ext.reparameterize(mu, logvar) for _ in range(3)]
+        found.append(vae_ext.reparameterize_with_kl(mu, logvar)[0])
+        found.append(vae_ext.reparameterize(mu, logvar, n_samples=2)[0])
+        return [*found, vae_ext.estimators.draw(mu, logvar).z[0]]
+
+    compiled = torch.compile(many, fullgraph=True, backend=backend)
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        want = many(mu)
+        torch.manual_seed(seed)
+        got = compiled(mu)
+        for i, (a, b) in enumerate(zip(got, want, strict=True)):
+            assert torch.equal(a, b)
+            assert not any(torch.equal(a, other) for other in got[:i])
 
 
 def test_every_function_compiles_with_gradients() -> None:
@@ -133,3 +158,22 @@ def test_export() -> None:
     want = Encode()(*args)
     torch.manual_seed(4)
     torch.testing.assert_close(program.module()(*args), want)
+
+
+def test_distribution() -> None:
+    """A DiagonalGaussian is made, sampled and compared inside one graph."""
+
+    def loss(moments: Tensor, std: Tensor) -> Tensor:
+        q = DiagonalGaussian.from_moments(moments, bounds=(-30, 20))
+        p = DiagonalGaussian(torch.zeros_like(std), std=std)
+        z, kl = q.rsample_with_kl()
+        return (kl + kl_divergence(q, p) - q.log_prob(z) + q.rsample((3,)).mean(0).sum(-1)).sum()
+
+    leaves = [torch.randn(4, 10, requires_grad=True), (torch.rand(4, 5) + 0.1).requires_grad_()]
+    values, grads = [], []
+    for function in (loss, torch.compile(loss, fullgraph=True)):
+        torch.manual_seed(2)
+        values.append(function(*leaves))
+        grads.append(torch.autograd.grad(values[-1], leaves))
+    torch.testing.assert_close(values[0], values[1])
+    torch.testing.assert_close(grads[0], grads[1])

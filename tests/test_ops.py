@@ -88,7 +88,7 @@ SAMPLES: list[tuple[Callable[..., object], tuple[object, ...]]] = [
     (OPS.gaussian_log_likelihood_with_gradients.default, (CL, CL, None, 0.5, 1, SUM, 1)),
     (OPS.scale_gradient_.default, (t(3, 4), t())),
     (OPS.philox_words.default, (torch.empty(9, dtype=torch.int64), 1, 2)),
-    (OPS.draw_seed.default, (device(),)),
+    (OPS.draw_seed.default, (device(), 0)),
 ]
 
 
