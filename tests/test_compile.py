@@ -7,6 +7,7 @@ import torch
 from devices import device
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
+from torch.utils.checkpoint import checkpoint
 
 import vae_ext
 from vae_ext.distributions import DiagonalGaussian
@@ -92,6 +93,27 @@ def test_calls_of_one_program_draw_their_own_noise(backend: str, wanted: bool) -
         for i, (a, b) in enumerate(zip(got, want, strict=True)):
             assert torch.equal(a, b)
             assert not any(torch.equal(a, other) for other in got[:i])
+
+
+def test_checkpoints_draw_the_same_noise_again() -> None:
+    mu, logvar = (torch.randn(5, 7, requires_grad=True) for _ in range(2))
+
+    def cube(mu: Tensor, logvar: Tensor) -> Tensor:
+        return vae_ext.reparameterize(mu, logvar).pow(3).sum()
+
+    def plain() -> Tensor:
+        return cube(mu, logvar) + cube(mu, logvar)
+
+    def checkpointed() -> Tensor:
+        first, second = (checkpoint(cube, mu, logvar, use_reentrant=False) for _ in range(2))
+        return first + second
+
+    found = []
+    for function in (plain, torch.compile(checkpointed, fullgraph=True)):
+        torch.manual_seed(4)
+        value = function()
+        found.append((value, *torch.autograd.grad(value, (mu, logvar))))
+    torch.testing.assert_close(*found)
 
 
 def test_every_function_compiles_with_gradients() -> None:

@@ -88,7 +88,7 @@ SAMPLES: list[tuple[Callable[..., object], tuple[object, ...]]] = [
     (OPS.gaussian_log_likelihood_with_gradients.default, (CL, CL, None, 0.5, 1, SUM, 1)),
     (OPS.scale_gradient_.default, (t(3, 4), t())),
     (OPS.philox_words.default, (torch.empty(9, dtype=torch.int64), 1, 2)),
-    (OPS.draw_seed.default, (device(), 0)),
+    (OPS.draw_seed.default, (0,)),
 ]
 
 
@@ -108,14 +108,16 @@ def test_every_op_is_checked() -> None:
 def test_opcheck(op: Callable[..., object], args: tuple[object, ...]) -> None:
     pytest.importorskip("expecttest")  # which opcheck imports
     # The seed op is random by design: two calls differ.
-    skip = {"test_aot_dispatch_dynamic"} if "draw_seed" in str(op) else set()
+    seeds = "draw_seed" in str(op)
+    kwargs = {"device": device()} if seeds else {}
+    skip = {"test_aot_dispatch_dynamic"} if seeds else set()
     utils = (
         "test_schema",
         "test_autograd_registration",
         "test_faketensor",
         "test_aot_dispatch_dynamic",
     )
-    opcheck(op, args, test_utils=[u for u in utils if u not in skip])  # type: ignore[arg-type]
+    opcheck(op, args, kwargs, test_utils=[u for u in utils if u not in skip])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

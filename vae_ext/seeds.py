@@ -11,10 +11,11 @@ from . import native
 
 # Opaque to compilers and tagged as random: compiled programs draw the seeds that eager ones do.
 # `call` is a number that no other call has: where there is a backward pass torch's compiler makes
-# one of two calls that are equal, whatever they are tagged as.
+# one of two calls that are equal, whatever they are tagged as. Where it computes a checkpointed
+# region again it looks for `device` among the keywords.
 torch.library.define(
     "vae_ext::draw_seed",
-    "(Device device, int call) -> Tensor",
+    "(int call, *, Device device) -> Tensor",
     tags=(torch.Tag.nondeterministic_seeded,),
 )
 CALLS = itertools.count()
@@ -35,12 +36,12 @@ def draw(device: torch.device, generator: torch.Generator | None = None) -> Tens
 
 
 @torch.library.impl("vae_ext::draw_seed", "CompositeExplicitAutograd")
-def _(device: torch.device, call: int) -> Tensor:
+def _(call: int, *, device: torch.device) -> Tensor:
     return draw(device)
 
 
 @torch.library.register_fake("vae_ext::draw_seed")
-def _(device: torch.device, call: int) -> Tensor:
+def _(call: int, *, device: torch.device) -> Tensor:
     return torch.empty((), dtype=torch.int64, device=device)
 
 
@@ -48,7 +49,7 @@ def draw_seed(mu: Tensor) -> tuple[Tensor | None, int]:
     """A seed from torch's generator of mu's device: a tensor, or a number where that is None."""
     # Whoever traces must see an op, not a number that would become a constant.
     if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0:
-        return torch.ops.vae_ext.draw_seed(mu.device, call_number()), 0
+        return torch.ops.vae_ext.draw_seed(call_number(), device=mu.device), 0
     # vmap has its say on randomness: it must see torch's own op.
     if native.available and mu.is_cpu and not torch._C._are_functorch_transforms_active():
         return None, native.draw_cpu_seed()
