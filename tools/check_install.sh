@@ -20,6 +20,7 @@ check() {
   cd "$work"
   "$work/$name/bin/python" -W ignore::RuntimeWarning - "$expected" <<'PYTHON'
 import sys
+from importlib.util import find_spec
 
 import torch
 import vae_ext
@@ -30,6 +31,7 @@ mu = torch.randn(4, 8, requires_grad=True)
 z, kl = vae_ext.reparameterize_with_kl(mu, mu)
 (z.sum() + kl.sum()).backward()
 assert mu.grad is not None
+assert find_spec("vae_ext.integrations.diffusers")
 print(f"isolated build, {sys.argv[1]}: vae_ext {vae_ext.__version__} works", vae_ext.simd_levels())
 PYTHON
 }
