@@ -260,19 +260,29 @@ class DiagonalGaussian(Distribution):
         return z.to(self.dtype).reshape(shape)
 
     def sample(self, sample_shape: Any = torch.Size(), **noise: Any) -> Tensor:  # noqa: B008
-        """:meth:`rsample` without a gradient."""
+        """:meth:`rsample`, whose arguments it has, without a gradient."""
         with torch.no_grad():
             return self.rsample(sample_shape, **noise)
 
-    def rsample_with_kl(self, **noise: Any) -> tuple[Tensor, Tensor]:
-        """A sample and KL(self ‖ N(0, I)), [batch], in one pass."""
-        z, kl = self._latent(Z | KL, **noise)
+    def rsample_with_kl(
+        self,
+        *,
+        n_samples: int | None = None,
+        seed: int | Tensor | None = None,
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
+        stream: int = 0,
+        reduction: str = "event",
+    ) -> tuple[Tensor, Tensor]:
+        """A sample and KL(self ‖ N(0, I)), [*batch], in one pass; arguments as in
+        :func:`vae_ext.reparameterize_with_kl`."""
+        z, kl = self._latent(Z | KL, n_samples, seed, generator, noise, stream, reduction)
         assert z is not None
         assert kl is not None
         return z.to(self.dtype), kl
 
     def kl(self, *, reduction: str = "event") -> Tensor:
-        """KL(self ‖ N(0, I)); of others, ``torch.distributions.kl_divergence``."""
+        """KL(self ‖ N(0, I)), [*batch]; to others: ``torch.distributions.kl_divergence``."""
         _, kl = self._latent(KL, reduction=reduction)
         assert kl is not None
         return kl.to(self.dtype) if reduction == "none" else kl

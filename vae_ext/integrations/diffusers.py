@@ -164,7 +164,8 @@ def patch(
     """Puts `distribution` in the place of diffusers' own, in every module of diffusers.
 
     Models that exist already use it as well, and modules that diffusers loads later. Code outside
-    diffusers that imported the class by name keeps what it has.
+    diffusers that imported the class by name keeps what it has, and so do the few autoencoders with
+    a distribution class of their own (Oobleck's, for one).
 
     Returns:
         A context manager, whose end, or ``close()``, puts back what was there. Without either the
