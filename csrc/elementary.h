@@ -40,6 +40,24 @@ VAE_EXT_INLINE float multiply_add(float a, float b, float c) {
 }
 
 // exp(y) = 2^k exp(r) with |r| <= ln2 / 2. What r has lost to rounding is `rest`.
+struct ReducedExponent {
+  int32_t k;
+  float r;
+  float rest;
+};
+
+VAE_EXT_INLINE ReducedExponent reduce_exponent(float y) {
+  // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits: no conversion, which
+  // would be undefined for NaN.
+  const float shift = 12582912.f;
+  const float t = y * 1.44269504f + shift;
+  const float kf = t - shift;
+  const int32_t k = static_cast<int32_t>(bits_of(t) - bits_of(shift));
+  const float leading = multiply_add(kf, -0x1.63p-1f, y);  // exact
+  const float r = multiply_add(kf, 0x1.bd0106p-13f, leading);
+  return {k, r, multiply_add(kf, 0x1.bd0106p-13f, leading - r)};
+}
+
 struct ExpParts {
   int32_t k;
   float r;
@@ -49,18 +67,10 @@ struct ExpParts {
 };
 
 VAE_EXT_INLINE ExpParts split_exp(float y) {
-  // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits: no conversion, which
-  // would be undefined for NaN.
-  const float shift = 12582912.f;
-  const float t = y * 1.44269504f + shift;
-  const float kf = t - shift;
-  const int32_t k = static_cast<int32_t>(bits_of(t) - bits_of(shift));
-  const float leading = multiply_add(kf, -0x1.63p-1f, y);  // exact
-  const float r = multiply_add(kf, 0x1.bd0106p-13f, leading);
-  const float rest = multiply_add(kf, 0x1.bd0106p-13f, leading - r);
+  const ReducedExponent e = reduce_exponent(y);
   const float c[] = {0x1p-1f, 0x1.5554dcp-3f, 0x1.55551ap-5f, 0x1.120b6ep-7f, 0x1.6d110ap-10f};
-  const float square = r * r, p = polynomial(c, r);
-  return {k, r, rest, square * p, multiply_add(square, p, r)};
+  const float square = e.r * e.r, p = polynomial(c, e.r);
+  return {e.k, e.r, e.rest, square * p, multiply_add(square, p, e.r)};
 }
 
 // a * exp(y), finite wherever the product is: exp(y) alone may overflow or underflow.
@@ -128,9 +138,44 @@ constexpr T kSeriesEdge = T(1);
 template <>
 inline constexpr float kSeriesEdge<float> = 1.25f;
 
+// With d within kSmallExponent and fused operations neither needs the series, nor a choice between
+// two results: exp(d) = s (1 + r + bend), s = 2^k, and s - 1, r and bend lose nothing where s = 1.
+#if defined(VAE_EXT_FMA)
+constexpr bool kFused = true;
+
+// s (1 + r) - 1 - d, exactly 0 for s = 1, and with what its rounding loses elsewhere; + s bend.
+VAE_EXT_INLINE float half_expm1_minus_x_fused(float d) {
+  const ReducedExponent e = reduce_exponent(d);
+  // One degree more than exp itself needs: here bend is all that there is near 0.
+  const float c[] = {0x1p-1f,       0x1.555556p-3f,  0x1.5554eap-5f,
+                     0x1.1110ep-7f, 0x1.6d4324p-10f, 0x1.a124f2p-13f};
+  const float bend = (e.r * e.r) * polynomial(c, e.r);
+  const float s = power_of_two(e.k), base = s - 1.f;
+  const float sum = multiply_add(s, e.r, base);
+  const float line = (sum - d) + multiply_add(s, e.r, base - sum);
+  const float whole = multiply_add(e.rest, 1.f + (e.r + bend), bend);
+  return 0.5f * multiply_add(s, whole, line);
+}
+
+VAE_EXT_INLINE float half_expm1_fused(float d) {
+  const ExpParts e = split_exp(d);
+  const float s = power_of_two(e.k);
+  const float growth = multiply_add(e.rest, 1.f + e.growth, e.growth);
+  return 0.5f * multiply_add(s, growth, s - 1.f);
+}
+#else
+constexpr bool kFused = false;
+VAE_EXT_INLINE float half_expm1_minus_x_fused(float) { return 0; }
+VAE_EXT_INLINE float half_expm1_fused(float) { return 0; }
+#endif
+
+template <Exponent kRange, class T>
+constexpr bool kUsesFused = kFused && kRange == Exponent::kSmall && sizeof(T) == sizeof(float);
+
 // (exp(d) - 1 - d) / 2 >= 0: what a variance ratio exp(d) adds to a Gaussian KL.
 template <Exponent kRange = Exponent::kAny, class T>
 VAE_EXT_INLINE T half_expm1_minus_x(T d) {
+  if constexpr (kUsesFused<kRange, T>) return half_expm1_minus_x_fused(d);
   const T near = half_series(d);
   // Halved throughout, since exp(d) overflows before its half does; d is bounded because
   // inf - inf would be NaN where the limit is inf.
@@ -142,6 +187,7 @@ VAE_EXT_INLINE T half_expm1_minus_x(T d) {
 // (exp(d) - 1) / 2.
 template <Exponent kRange = Exponent::kAny, class T>
 VAE_EXT_INLINE T half_expm1(T d) {
+  if constexpr (kUsesFused<kRange, T>) return half_expm1_fused(d);
   const T near = T(0.5) * d + half_series(d);
   const T far = mul_exp<kRange>(T(0.5), d) - T(0.5);
   return fabs(d) < kSeriesEdge<T> ? near : far;

@@ -61,6 +61,11 @@ def main() -> None:
     c = fit(exp_series, -edge, edge, 4)
     report("exp", c, lambda r, p: 1 + r + r * r * p, mp.exp, -edge, edge)
 
+    # exp(r) - 1 - r = r^2 p(r), to its own last place.
+    c = fit(exp_series, -edge, edge, 5)
+    whole: Callable[[Any], Any] = lambda r: r * r * exp_series(r)  # noqa: E731
+    report("exp(r) - 1 - r", c, lambda r, p: r * r * p, whole, -edge, edge)
+
     # (exp(d) - 1 - d) / 2 = d^2 p(d), |d| <= 1.25.
     def half_series(d: Any) -> Any:
         if abs(d) < mp.mpf(10) ** -8:
