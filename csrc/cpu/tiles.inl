@@ -88,23 +88,28 @@ void words(int n, uint64_t seed, uint64_t stream, uint64_t start, int64_t* out) 
 
 // ---- Sums --------------------------------------------------------------------------------------
 
-template <int kLanes, class T>
-inline double sum_in_lanes(int n, const T* x) {
+template <class T>
+double sum(int n, const T* x) {
+  constexpr int kLanes = 16;
+  if (n < kLanes) {
+    double total = 0;
+    for (int i = 0; i < n; ++i) total += static_cast<double>(x[i]);
+    return total;
+  }
   double lane[kLanes] = {};
-  const int body = n - n % kLanes;
-  for (int i = 0; i < body; i += kLanes) {
+  const int rest = n % kLanes;
+  for (int i = 0; i < n - rest; i += kLanes) {
     for (int j = 0; j < kLanes; ++j) lane[j] += static_cast<double>(x[i + j]);
   }
-  for (int i = body; i < n; ++i) lane[i - body] += static_cast<double>(x[i]);
+  // The rest as the last of the last kLanes elements: a whole vector, with no loop of its own.
+  const T* last = x + n - kLanes;
+  for (int j = 0; j < kLanes; ++j) {
+    lane[j] += j >= kLanes - rest ? static_cast<double>(last[j]) : 0.0;
+  }
   for (int width = kLanes / 2; width > 0; width /= 2) {
     for (int j = 0; j < width; ++j) lane[j] += lane[j + width];
   }
   return lane[0];
-}
-
-template <class T>
-double sum(int n, const T* x) {
-  return n < 64 ? sum_in_lanes<4>(n, x) : sum_in_lanes<16>(n, x);
 }
 
 template <class T>
