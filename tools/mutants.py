@@ -183,8 +183,8 @@ MUTANTS = [
     Mutant(
         "a dropped tail",
         "csrc/cpu/tiles.inl",
-        "for (int i = body; i < n; ++i) lane[i - body]",
-        "for (int i = body; i + 1 < n; ++i) lane[i - body]",
+        "lane[j] += j >= kLanes - rest ?",
+        "lane[j] += j > kLanes - rest ?",
         "parity",
     ),
     Mutant(
