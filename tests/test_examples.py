@@ -179,7 +179,7 @@ def test_figures_of_the_readme() -> None:
     done = run("-m", "benchmarks.table", str(file))
     assert done.returncode == 0, done.stderr
     rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
-    assert len(rows) == 7 * 3 + 3
+    assert len(rows) == 9 * 3 + 3
     for row in rows:
         assert row in readme
 
