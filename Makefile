@@ -10,7 +10,7 @@ PIP := $(INSTALL) -c constraints.txt
 NATIVE_SOURCES := $(shell find csrc -type f)
 
 .PHONY: demo test cuda gpu-check lint format check-install bench pictures clean
-.PHONY: accuracy sanitize mutants rng-battery
+.PHONY: accuracy sanitize mutants rng-battery check-torch
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python examples/train_vae.py $(ARGS)
@@ -60,6 +60,17 @@ check-install: $(VENV)/base.stamp
 # The README's pictures, from the committed results.
 pictures: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks.plot benchmarks/results/*.json --out docs/pictures
+
+# The suite on another torch, by the library that was built with the pinned one: make check-torch
+# TORCH=2.10.0. Other versions than the pinned are downloads of several GB.
+TORCH ?= 2.10.0
+check-torch: $(VENV)/native.stamp
+	$(PYTHON) -m venv build/torch-$(TORCH)
+	build/torch-$(TORCH)/bin/python -m pip --disable-pip-version-check install --quiet torch==$(TORCH)
+	build/torch-$(TORCH)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps \
+		--require-hashes -r tools/requirements.txt
+	PYTHONPATH=$(CURDIR) OMP_WAIT_POLICY=passive build/torch-$(TORCH)/bin/python -m pytest -n auto --maxprocesses 8 \
+		--ignore tests/test_cuda_build.py $(ARGS)
 
 bench: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks $(ARGS)

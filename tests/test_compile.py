@@ -12,6 +12,8 @@ from torch.utils.checkpoint import checkpoint
 import vae_ext
 from vae_ext.distributions import DiagonalGaussian
 
+TORCH = tuple(int(n) for n in torch.__version__.split(".")[:2])
+
 
 class VAE(nn.Module):
     def __init__(self, likelihood: str) -> None:
@@ -90,8 +92,10 @@ def test_calls_of_one_program_draw_their_own_noise(backend: str, wanted: bool) -
         want = many(mu)
         torch.manual_seed(seed)
         got = compiled(mu)
-        for i, (a, b) in enumerate(zip(got, want, strict=True)):
-            assert torch.equal(a, b)
+        # Before torch 2.12 Inductor moves random ops, where there is no backward pass.
+        in_order = wanted or backend == "aot_eager" or TORCH >= (2, 12)
+        for i, a in enumerate(got):
+            assert any(torch.equal(a, b) for b in (want[i : i + 1] if in_order else want))
             assert not any(torch.equal(a, other) for other in got[:i])
 
 
