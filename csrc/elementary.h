@@ -203,7 +203,6 @@ struct GaussianExps {
   float half_expm1_minus_x;
 };
 #if defined(VAE_EXT_FMA)
-constexpr bool kSharesExps = true;
 VAE_EXT_INLINE GaussianExps gaussian_exps(float x) {
   const ExpParts e = split_exp(0.5f * x);
   const float s = power_of_two(e.k);
@@ -221,7 +220,6 @@ VAE_EXT_INLINE GaussianExps gaussian_exps(float x) {
           0.5f * multiply_add(s2 * bend, 2.f + (e.r + p), square)};
 }
 #else
-constexpr bool kSharesExps = false;
 VAE_EXT_INLINE GaussianExps gaussian_exps(float) { return {}; }
 #endif
 

@@ -135,9 +135,6 @@ VAE_EXT_INLINE T kl_standard_dlogvar(T g, T logvar) {
 
 // ---- Both, which can share an exponential; their gradients meet in mu and logvar ---------------
 
-template <Exponent kRange, class T>
-constexpr bool kOneExp = kSharesExps && kRange == Exponent::kSmall && sizeof(T) == sizeof(float);
-
 template <class T>
 struct SampleAndKL {
   T z, kl;
@@ -145,7 +142,7 @@ struct SampleAndKL {
 
 template <Exponent kRange = Exponent::kAny, class T>
 VAE_EXT_INLINE SampleAndKL<T> reparameterize_with_kl(T mu, T logvar, T eps) {
-  if constexpr (kOneExp<kRange, T>) {
+  if constexpr (kUsesFused<kRange, T>) {
     const GaussianExps e = gaussian_exps(logvar);
     return {mu + eps * e.sigma, (T(0.5) * mu) * mu + e.half_expm1_minus_x};
   }
@@ -159,7 +156,7 @@ VAE_EXT_INLINE T reparameterize_with_kl_dmu(T grad_z, T grad_kl, T mu) {
 
 template <Exponent kRange = Exponent::kAny, class T>
 VAE_EXT_INLINE T reparameterize_with_kl_dlogvar(T grad_z, T grad_kl, T logvar, T eps) {
-  if constexpr (kOneExp<kRange, T>) {
+  if constexpr (kUsesFused<kRange, T>) {
     const GaussianExps e = gaussian_exps(logvar);
     return grad_z * ((T(0.5) * eps) * e.sigma) + grad_kl * e.half_expm1;
   }
