@@ -58,10 +58,7 @@ VAE_EXT_INLINE ReducedExponent reduce_exponent(float y) {
   return {k, r, multiply_add(kf, 0x1.bd0106p-13f, leading - r)};
 }
 
-struct ExpParts {
-  int32_t k;
-  float r;
-  float rest;
+struct ExpParts : ReducedExponent {
   float bend;    // exp(r) - 1 - r
   float growth;  // exp(r) - 1
 };
@@ -70,7 +67,7 @@ VAE_EXT_INLINE ExpParts split_exp(float y) {
   const ReducedExponent e = reduce_exponent(y);
   const float c[] = {0x1p-1f, 0x1.5554dcp-3f, 0x1.55551ap-5f, 0x1.120b6ep-7f, 0x1.6d110ap-10f};
   const float square = e.r * e.r, p = polynomial(c, e.r);
-  return {e.k, e.r, e.rest, square * p, multiply_add(square, p, e.r)};
+  return {e, square * p, multiply_add(square, p, e.r)};
 }
 
 // a * exp(y), finite wherever the product is: exp(y) alone may overflow or underflow.
@@ -142,6 +139,11 @@ inline constexpr float kSeriesEdge<float> = 1.25f;
 // two results: exp(d) = s (1 + r + bend), s = 2^k, and s - 1, r and bend lose nothing where s = 1.
 #if defined(VAE_EXT_FMA)
 constexpr bool kFused = true;
+#else
+constexpr bool kFused = false;
+#endif
+template <Exponent kRange, class T>
+constexpr bool kUsesFused = kFused && kRange == Exponent::kSmall && sizeof(T) == sizeof(float);
 
 // s (1 + r) - 1 - d, exactly 0 for s = 1, and with what its rounding loses elsewhere; + s bend.
 VAE_EXT_INLINE float half_expm1_minus_x_fused(float d) {
@@ -163,14 +165,6 @@ VAE_EXT_INLINE float half_expm1_fused(float d) {
   const float growth = multiply_add(e.rest, 1.f + e.growth, e.growth);
   return 0.5f * multiply_add(s, growth, s - 1.f);
 }
-#else
-constexpr bool kFused = false;
-VAE_EXT_INLINE float half_expm1_minus_x_fused(float) { return 0; }
-VAE_EXT_INLINE float half_expm1_fused(float) { return 0; }
-#endif
-
-template <Exponent kRange, class T>
-constexpr bool kUsesFused = kFused && kRange == Exponent::kSmall && sizeof(T) == sizeof(float);
 
 // (exp(d) - 1 - d) / 2 >= 0: what a variance ratio exp(d) adds to a Gaussian KL.
 template <Exponent kRange = Exponent::kAny, class T>
@@ -202,7 +196,6 @@ struct GaussianExps {
   float half_expm1;
   float half_expm1_minus_x;
 };
-#if defined(VAE_EXT_FMA)
 VAE_EXT_INLINE GaussianExps gaussian_exps(float x) {
   const ExpParts e = split_exp(0.5f * x);
   const float s = power_of_two(e.k);
@@ -219,9 +212,6 @@ VAE_EXT_INLINE GaussianExps gaussian_exps(float x) {
   return {s * m, 0.5f * multiply_add(s2, p * (2.f + p), base),
           0.5f * multiply_add(s2 * bend, 2.f + (e.r + p), square)};
 }
-#else
-VAE_EXT_INLINE GaussianExps gaussian_exps(float) { return {}; }
-#endif
 
 // log(1 + f) for sqrt(1/2) <= 1 + f <= sqrt(2), less its leading f.
 VAE_EXT_INLINE float log1p_less_f(float f) {

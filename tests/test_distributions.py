@@ -149,6 +149,9 @@ def test_other_scales(name: str, dtype: torch.dtype) -> None:
     torch.testing.assert_close(kl.double(), want_kl.double(), rtol=1e-5, atol=1e-5)
     elements = d.kl(reduction="none")
     assert elements.dtype == dtype
+    beside_z = d.rsample_with_kl(reduction="none")[1]
+    assert beside_z.dtype == dtype
+    torch.testing.assert_close(elements, beside_z)
     torch.testing.assert_close(d.expand((3, 4)).rsample(noise=noise.expand(3, 4, 5))[0], z)
 
 

@@ -121,6 +121,16 @@ def reduction(value: str, allowed: Sequence[str] = tuple(REDUCTIONS)) -> int:
     return code
 
 
+def noise(value: object, shape: Sequence[int]) -> None:
+    """A tensor of the shape of z."""
+    tensor("noise", value)
+    assert isinstance(value, Tensor)
+    if tuple(value.shape) != tuple(shape):
+        raise ValueError(
+            f"noise had shape {shape_text(value.shape)}, expected that of z, {shape_text(shape)}"
+        )
+
+
 def n_samples(value: int | None) -> int:
     """The op's n_samples: 0 where there is no sample dimension."""
     if value is None:

@@ -202,8 +202,22 @@ class DiagonalGaussian(Distribution):
         if outputs & Z:
             seed_tensor, seed_value = resolve_noise(self.mu, samples, seed, generator, noise)
         stream = checks.word64("stream", stream)
-        if not use_native(self.mu) or (noise is not None and noise.requires_grad):
-            return reference.latent(
+        if use_native(self.mu) and not (noise is not None and noise.requires_grad):
+            kind = 0 if self.bounds is None else sampling.SOFT if self.soft else sampling.HARD
+            low, high = self.bounds or (0.0, 0.0)
+            # Both in one tensor where its gradient is wanted, which then comes back as one.
+            packed = self._moments is not None and self._moments.requires_grad
+            packed = packed and torch.is_grad_enabled()
+            parameters = (self._moments, None) if packed else (self.mu, self._raw_logvar)
+            z, kl = autograd.run(
+                sampling.Latent,
+                torch.ops.vae_ext.latent.default,
+                (*parameters, noise, seed_tensor),
+                (seed_value, stream, samples, kind, low, high, self.event_dims, code, outputs),
+                (self._dim,),
+            )
+        else:
+            z, kl = reference.latent(
                 self.mu,
                 self._raw_logvar,
                 bounds=None if self.bounds is None else (*self.bounds, self.soft),
@@ -215,21 +229,13 @@ class DiagonalGaussian(Distribution):
                 event_dims=self.event_dims,
                 reduction=reduction,
             )
-        kind = 0 if self.bounds is None else sampling.SOFT if self.soft else sampling.HARD
-        low, high = self.bounds or (0.0, 0.0)
-        # Both in one tensor where its gradient is wanted, which then comes back as one.
-        packed = (
-            torch.is_grad_enabled() and self._moments is not None and self._moments.requires_grad
-        )
-        parameters = (self._moments, None) if packed else (self.mu, self._raw_logvar)
-        found: tuple[Tensor, Tensor] = autograd.run(
-            sampling.Latent,
-            torch.ops.vae_ext.latent.default,
-            (*parameters, noise, seed_tensor),
-            (seed_value, stream, samples, kind, low, high, self.event_dims, code, outputs),
-            (self._dim,),
-        )
-        return found
+        # Elementwise results are in the arguments' dtype, than which a log-variance that was made
+        # from a standard deviation of half precision is wider.
+        if z is not None:
+            z = z.to(self.dtype)
+        if kl is not None and reduction == "none":
+            kl = kl.to(self.dtype)
+        return z, kl
 
     def rsample(
         self,
@@ -247,17 +253,12 @@ class DiagonalGaussian(Distribution):
         if n == 0:
             return self.mu.new_empty(shape)
         if noise is not None and len(sample_shape):
-            checks.tensor("noise", noise)
-            if noise.shape != shape:
-                raise ValueError(
-                    f"noise had shape {checks.shape_text(noise.shape)}, expected that of z, "
-                    f"{checks.shape_text(shape)}"
-                )
+            checks.noise(noise, shape)
             noise = noise.reshape(n, *self.mu.shape)
         many = n if len(sample_shape) else None
         z, _ = self._latent(Z, many, seed, generator, noise, stream)
         assert z is not None
-        return z.to(self.dtype).reshape(shape)
+        return z.reshape(shape)
 
     def sample(self, sample_shape: Any = torch.Size(), **noise: Any) -> Tensor:  # noqa: B008
         """:meth:`rsample`, whose arguments it has, without a gradient."""
@@ -279,13 +280,13 @@ class DiagonalGaussian(Distribution):
         z, kl = self._latent(Z | KL, n_samples, seed, generator, noise, stream, reduction)
         assert z is not None
         assert kl is not None
-        return z.to(self.dtype), kl
+        return z, kl
 
     def kl(self, *, reduction: str = "event") -> Tensor:
         """KL(self ‖ N(0, I)), [*batch]; to others: ``torch.distributions.kl_divergence``."""
         _, kl = self._latent(KL, reduction=reduction)
         assert kl is not None
-        return kl.to(self.dtype) if reduction == "none" else kl
+        return kl
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:

@@ -43,14 +43,8 @@ def resolve_noise(
     if len(given) > 1:
         raise ValueError(f"{' and '.join(given)} were given, expected at most one of them")
     if noise is not None:
-        checks.tensor("noise", noise)
+        checks.noise(noise, (n_samples, *mu.shape) if n_samples else mu.shape)
         checks.same_device("mu", mu, "noise", noise)
-        expected = (n_samples, *mu.shape) if n_samples else tuple(mu.shape)
-        if tuple(noise.shape) != expected:
-            raise ValueError(
-                f"noise had shape {checks.shape_text(noise.shape)}, expected that of z, "
-                f"{checks.shape_text(expected)}"
-            )
         return None, 0
     if generator is not None:
         if not isinstance(generator, torch.Generator):

@@ -142,9 +142,11 @@ class FusedNoiseDistribution(DiagonalGaussianDistribution):
 
     def sample(self, generator: Generators = None) -> Tensor:
         here = self.parameters.device.type
-        if isinstance(generator, list) or (generator and generator.device.type != here):
-            return super().sample(generator)
-        if self.deterministic:
+        if (
+            self.deterministic
+            or isinstance(generator, list)
+            or (generator and generator.device.type != here)
+        ):
             return super().sample(generator)
         return self._gaussian.rsample(generator=generator)
 
