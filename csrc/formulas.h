@@ -9,6 +9,7 @@
 #pragma once
 
 #include "elementary.h"
+#include "flow.h"
 
 VAE_EXT_NAMESPACE_BEGIN
 
@@ -85,14 +86,7 @@ VAE_EXT_INLINE T log_p(T z) {
   return -((T(0.5) * z) * z + T(0.5) * kLog2Pi<T>);
 }
 
-// What reaches mu and logvar from a sample and its log-densities: log q has them both as its
-// parameters and in z.
-enum class Flow : int64_t {
-  kAll,    // d log q / dmu = 0,          d log q / dlogvar = -1/2: eps stands still
-  kScore,  // d log q / dmu = eps/sigma,  d log q / dlogvar = (eps^2 - 1) / 2: z stands still
-  kPath,   // d log q / dmu = -eps/sigma, d log q / dlogvar = -eps^2 / 2: through z alone
-};
-
+// What reaches mu and logvar from a sample and its log-densities.
 template <class T>
 struct SampleGradients {
   T mu, logvar;
@@ -220,6 +214,12 @@ VAE_EXT_INLINE T bernoulli_dlogit(T g, T logit, T target) {
 template <class T>
 VAE_EXT_INLINE T bernoulli_dtarget(T g, T logit) {
   return g * logit;
+}
+
+// A target that is no probability; NaN counts as one, since it shows in the result.
+template <class T>
+VAE_EXT_INLINE bool no_probability(T target) {
+  return target < T(0) || target > T(1);
 }
 
 // ---- Gaussian log-likelihood: -(log 2 pi + logvar + s^2) / 2, s = (target - mean) / sigma -----

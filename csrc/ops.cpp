@@ -13,7 +13,8 @@
 #include "philox.h"
 #include "tensors.h"
 
-#define VAE_EXT_NOISE "Tensor? noise, Tensor? seed, SymInt seed_value, SymInt stream, int n_samples"
+#define VAE_EXT_NOISE \
+  "Tensor? noise, Tensor? seed, SymInt seed_value, SymInt stream, SymInt n_samples"
 #define VAE_EXT_EVENT "int event_dims, int reduction"
 
 STABLE_TORCH_LIBRARY(vae_ext, m) {
@@ -29,17 +30,20 @@ STABLE_TORCH_LIBRARY(vae_ext, m) {
       " " VAE_EXT_NOISE ", " VAE_EXT_EVENT ", int wanted) -> (Tensor, Tensor)");
 
   // Either output or both (bits 0 and 1 of `outputs`), logvar being kept between bounds: 0 not, 1
-  // by a cut, 2 by a tanh. dim >= 0: mu and logvar are halves of one tensor along that dimension,
-  // and so are their gradients, which come back as one.
-  m.def("latent(Tensor mu, Tensor logvar, " VAE_EXT_NOISE
-        ", int bounds, float low, float high, " VAE_EXT_EVENT ", int outputs) -> (Tensor, Tensor)");
-  m.def("latent_backward(Tensor? grad_z, Tensor? grad_kl, Tensor mu, Tensor logvar, " VAE_EXT_NOISE
+  // by a cut, 2 by a tanh. Without a logvar, `mu` holds both, as halves along dimension `dim`, and
+  // their gradients come back as one tensor.
+  m.def("latent(Tensor mu, Tensor? logvar, " VAE_EXT_NOISE
+        ", int bounds, float low, float high, " VAE_EXT_EVENT
+        ", int dim, int outputs) -> (Tensor, Tensor)");
+  m.def("latent_backward(Tensor? grad_z, Tensor? grad_kl, Tensor mu, Tensor? logvar, " VAE_EXT_NOISE
         ", int bounds, float low, float high, " VAE_EXT_EVENT
         ", int dim, int wanted) -> (Tensor, Tensor)");
 
-  // n_samples >= 1. log_q and log_p [n_samples, events]. flow: that number of formulas.h.
+  // n_samples >= 1. z, log_q and log_p, [n_samples, events]. flow: that number of formulas.h. With
+  // Flow::kPath there is a fourth result, zeros [n_samples, events]: whoever weights the samples
+  // lets the weights come back as its gradient (vae_ext/sampling.py).
   m.def("sample_with_log_densities(Tensor mu, Tensor logvar, " VAE_EXT_NOISE
-        ", int event_dims) -> (Tensor, Tensor, Tensor)");
+        ", int event_dims, int flow) -> (Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "sample_with_log_densities_backward(Tensor? grad_z, Tensor? grad_q, Tensor? grad_p,"
       " Tensor mu, Tensor logvar, " VAE_EXT_NOISE

@@ -4,6 +4,7 @@
 
 #include <tuple>
 
+#include "flow.h"
 #include "layout.h"
 
 namespace vae_ext {
@@ -54,10 +55,12 @@ struct DrawProblem {
 
   bool wide() const { return dtype == ScalarType::Double; }
 
-  // z, log q and log p
-  std::tuple<Tensor, Tensor, Tensor> allocate(const Tensor& mu) const {
+  // z, log q, log p and, where the samples can be weighted, zeros.
+  std::tuple<Tensor, Tensor, Tensor, Tensor> allocate(const Tensor& mu, int64_t flow) const {
+    const bool weighted = static_cast<Flow>(flow) == Flow::kPath;
+    Tensor weights = weighted ? z_plan.allocate(dtype, mu) : empty({0}, arithmetic_type(dtype), mu);
     return {empty_result(z_plan.shape, dtype, mu), z_plan.allocate(dtype, mu),
-            z_plan.allocate(dtype, mu)};
+            z_plan.allocate(dtype, mu), torch::stable::fill_(weights, 0.0)};
   }
 };
 

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <numeric>
 #include <optional>
+#include <utility>
 #include <vector>
 
 namespace vae_ext {
@@ -123,6 +124,17 @@ inline Tensor empty_like(const Tensor& t, const Shape& shape, ScalarType dtype) 
 }
 inline Tensor empty_like(const Tensor& t, ScalarType dtype) {
   return empty_like(t, shape_of(t), dtype);
+}
+
+// Two parameters; without the second, the first holds both, as halves along a dimension, which are
+// read in place.
+inline std::pair<Tensor, Tensor> parameters(Tensor first, const std::optional<Tensor>& second,
+                                            int64_t dim) {
+  if (second) return {first, *second};
+  STD_TORCH_CHECK(0 <= dim && dim < first.dim(), "vae_ext: dim out of range");
+  const int64_t half = first.sizes()[static_cast<size_t>(dim)] / 2;
+  return {torch::stable::narrow(first, dim, 0, half),
+          torch::stable::narrow(first, dim, half, half)};
 }
 
 // Two tensors like t, written by write(pair), as one: side by side along a dimension, in its

@@ -244,12 +244,10 @@ def test_more_than_two_to_the_31_elements() -> None:
     block = torch.arange(first // 4, (first + 64) // 4, dtype=torch.int64)
     from vae_ext import philox
 
-    counter = (*philox.halves(block, block.device), torch.zeros_like(block))
-    words = torch.stack(
-        philox.philox4x32_10((*counter, torch.zeros_like(block)), philox.halves(11, block.device)),
-        dim=-1,
-    )
-    eps = philox.box_muller(words)
+    zero = torch.zeros_like(block, dtype=torch.int32)
+    counter = (*philox.halves(block, block.device), zero, zero)
+    words = torch.stack(philox.philox4x32_10(counter, philox.halves(11, block.device)), dim=-1)
+    eps = philox.box_muller(words, torch.float64)
     want = eps + torch.arange(64, dtype=torch.float64) / 8
     assert float((z[-1, -64:].cpu().double() - want).abs().max()) <= 2.0**-4
     kl = vae_ext.gaussian_kl(wide, torch.zeros((), dtype=torch.bfloat16, device=CUDA))

@@ -186,6 +186,46 @@ def test_patch_is_undone() -> None:
     assert kl.DiagonalGaussianDistribution is Original
 
 
+ATTRIBUTES = {
+    "std": lambda d: d.std * 0.1,
+    "mean": lambda d: d.mean * 0 + 2,
+    "var": lambda d: d.var * 2,
+    "logvar": lambda d: d.logvar + 1,
+}
+
+
+@pytest.mark.parametrize("name", ATTRIBUTES)
+@pytest.mark.parametrize("distribution", [*CLASSES, FusedNoiseDistribution])
+def test_assigned_attributes_count(name: str, distribution: type) -> None:
+    """They are plain attributes in diffusers, which code scales before it samples."""
+    parameters, x = torch.randn(2, 6, 4, 4), torch.randn(2, 3, 4, 4)
+    other = Original(torch.randn(2, 6, 4, 4))
+    found = []
+    for kind in (distribution, Original):
+        d = kind(parameters)
+        setattr(d, name, ATTRIBUTES[name](d))
+        torch.manual_seed(1)
+        values = [d.mode(), d.kl(), d.kl(other), d.nll(x), d.nll(x, dims=1), d.nll(x, dims=[2, 3])]
+        if distribution is not FusedNoiseDistribution or name in ("std", "mean"):
+            values.append(d.sample())
+        found.append(values)
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+
+
+def test_patches_end_in_any_order() -> None:
+    first, second = patch(), patch(BugForBugDistribution)
+    first.close()
+    assert vae.DiagonalGaussianDistribution is BugForBugDistribution
+    second.close()
+    assert vae.DiagonalGaussianDistribution is Original
+    first, second = patch(), patch(BugForBugDistribution)
+    second.close()
+    assert vae.DiagonalGaussianDistribution is DiagonalGaussianDistribution
+    first.close()
+    first.close()  # once is enough
+    assert vae.DiagonalGaussianDistribution is Original
+
+
 def test_compiled() -> None:
     @torch.compile(fullgraph=True, backend="aot_eager")
     def loss(parameters: Tensor) -> Tensor:

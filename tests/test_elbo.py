@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from devices import device
@@ -136,6 +137,37 @@ def test_gradients_of_scalar_likelihoods_take_any_weight(weight: float) -> None:
         want = torch.autograd.grad(sum(v.sum() * factor for v in both("none")), (x, lv, scale))
         for a, b in zip(got, want, strict=True):
             torch.testing.assert_close(a, b, rtol=2e-5, atol=1e-6, equal_nan=True)
+
+
+BETAS = [0.0, 0, torch.tensor(0.0), torch.zeros(1), torch.zeros(1, 1, dtype=torch.float64)]
+
+
+@pytest.mark.parametrize("beta", BETAS, ids=repr)
+@pytest.mark.parametrize("reduction", ["event", "sum", "batchmean"])
+def test_a_weight_of_0_drops_the_divergence(beta: float | Tensor, reduction: str) -> None:
+    """Warm-up starts there, with an encoder whose KL may overflow: 0 times inf would be NaN."""
+    mu = torch.full((2, 3), 1e30, requires_grad=True)
+    logvar = torch.full((2, 3), 100.0, requires_grad=True)
+    recon, target = torch.randn(2, 5, requires_grad=True), torch.rand(2, 5)
+    loss = vae_ext.elbo_loss(recon, target, mu, logvar, beta=beta, reduction=reduction)
+    torch.testing.assert_close(
+        loss, -vae_ext.bernoulli_log_likelihood(recon, target, reduction=reduction)
+    )
+    for grad in torch.autograd.grad(loss.sum(), (mu, logvar)):
+        assert torch.equal(grad, torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize("reduction", ["event", "batchmean"])
+def test_a_weight_changes_neither_shape_nor_dtype(reduction: str) -> None:
+    mu, x = torch.randn(2, 3), torch.rand(2, 5)
+    want = vae_ext.elbo_loss(x, x, mu, mu, beta=0.5, reduction=reduction)
+    for beta in (torch.full((1,), 0.5), torch.full((1, 1), 0.5).double(), np.float32(0.5)):
+        got = vae_ext.elbo_loss(x, x, mu, mu, beta=beta, reduction=reduction)
+        assert (got.shape, got.dtype) == (want.shape, want.dtype)
+        torch.testing.assert_close(got, want)
+    beta = torch.full((1,), 0.5, dtype=torch.float64, requires_grad=True)
+    (grad,) = torch.autograd.grad(vae_ext.elbo_loss(x, x, mu, mu, beta=beta), beta)
+    torch.testing.assert_close(grad.float(), vae_ext.gaussian_kl(mu, mu).mean().reshape(1))
 
 
 def test_second_backward_pass_of_a_scalar_likelihood() -> None:

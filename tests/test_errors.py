@@ -3,18 +3,28 @@ expected."""
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from devices import device, generator
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import vae_ext
+from vae_ext import native
+from vae_ext.distributions import DiagonalGaussian
 
 M = torch.randn(3, 4)
 V = torch.randn(3, 4)
 INT = torch.ones(3, 4, dtype=torch.int64)
 META = torch.randn(3, 4, device="meta")
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # nested tensors are a prototype
+    NESTED = torch.nested.nested_tensor([M, V])
+FAKE = FakeTensorMode().from_tensor(M)
 
 CASES: list[tuple[Callable[[], object], type[Exception], str]] = [
     # types and dtypes
@@ -58,7 +68,11 @@ CASES: list[tuple[Callable[[], object], type[Exception], str]] = [
     ),  # type: ignore[arg-type]
     (lambda: vae_ext.reparameterize(M, V, n_samples=2.0), TypeError, "n_samples was 2.0"),  # type: ignore[arg-type]
     (lambda: vae_ext.gaussian_kl(M, V, event_dims=1.0), TypeError, "event_dims was 1.0"),  # type: ignore[arg-type]
-    (lambda: vae_ext.standard_normal(3, seed=0, dtype=torch.int64), TypeError, "dtype torch.int64"),
+    (
+        lambda: vae_ext.standard_normal(3, seed=0, dtype=torch.int64),
+        TypeError,
+        "dtype was torch.int64",
+    ),
     (lambda: vae_ext.philox_words(2.0, 0), TypeError, "n was 2.0, expected an int"),  # type: ignore[arg-type]
     (lambda: vae_ext.elbo_loss(M, M, M, V, beta="b"), TypeError, "beta was 'b'"),  # type: ignore[arg-type]
     # shapes
@@ -134,6 +148,33 @@ CASES: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: vae_ext.reparameterize(M, V, stream=-(2**63) - 1), ValueError, "stream was"),
     (lambda: vae_ext.philox_words(-1, 0), ValueError, "n was -1"),
     (lambda: vae_ext.set_simd_level("sse9"), ValueError, "level was 'sse9', expected one of"),
+    (lambda: vae_ext.standard_normal(-1, seed=0), ValueError, r"size was \[-1\]"),
+    (lambda: vae_ext.standard_normal(2.5, seed=0), TypeError, "size was 2.5, expected an int"),  # type: ignore[call-overload]
+    (
+        lambda: vae_ext.reparameterize(M, V, n_samples=np.float64(2)),
+        TypeError,
+        r"n_samples was np.float64\(2.0\)",
+    ),
+    # bounds
+    *(
+        (lambda b=b: DiagonalGaussian(M, V, bounds=b), ValueError, "bounds was .*expected two numb")
+        for b in ((None, 1), (0, 1, 2), 3, "ab", (torch.zeros(1), 1))
+    ),
+    (lambda: DiagonalGaussian(M, V, bounds=(1, 1)), ValueError, "with low < high"),
+    (lambda: DiagonalGaussian(M, V, bounds=(math.nan, 1)), ValueError, "with low < high"),
+    (
+        lambda: DiagonalGaussian(M, V, bounds=(-math.inf, 1), soft=True),
+        ValueError,
+        "expected finite bounds",
+    ),
+    # tensors without numbers, or with more than one shape
+    (
+        lambda: vae_ext.gaussian_kl(NESTED, NESTED),
+        TypeError,
+        "mu was a nested tensor, expected a dense one",
+    ),
+    (lambda: vae_ext.gaussian_kl(FAKE, V), TypeError, "mu was a FakeTensor and logvar was not"),
+    (lambda: vae_ext.gaussian_kl(M, FAKE), TypeError, "logvar was a FakeTensor and mu was not"),
     # one source of noise
     (
         lambda: vae_ext.reparameterize(M, V, seed=1, noise=M),
@@ -152,6 +193,62 @@ CASES: list[tuple[Callable[[], object], type[Exception], str]] = [
 def test_error(call: Callable[[], object], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+IMAGE = torch.randint(2, 256, (3, 700), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("reduction", ["none", "event", "sum", "mean"])
+@pytest.mark.parametrize("wanted", [False, True])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("kernels", [False, True])
+def test_targets_that_are_no_probabilities(
+    reduction: str, wanted: bool, dtype: torch.dtype, kernels: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes of an image that nobody has divided by 255: refused on the CPU, NaN elsewhere."""
+    if not kernels:
+        monkeypatch.setattr(native, "available", False)
+    logits = torch.randn(3, 700, dtype=torch.float64, requires_grad=wanted)
+
+    def call(target: torch.Tensor) -> torch.Tensor:
+        return vae_ext.bernoulli_log_likelihood(logits, target, reduction=reduction)
+
+    for target in (IMAGE, -1.0 * IMAGE):
+        if dtype is torch.uint8 and bool((target < 0).any()):
+            continue
+        one = torch.zeros(3, 700).to(dtype)
+        one[2, 650] = target[2, 650]  # alone among good ones, in a tile's tail
+        for bad in (target.to(dtype), one):
+            if device().type == "cpu":
+                with pytest.raises(ValueError, match=r"^target had the value -?\d+.*in \[0, 1\]"):
+                    call(bad)
+            else:
+                assert bool(call(bad).isnan().any())
+    good = torch.tensor([0.0, -0.0, 1.0]).to(dtype).repeat(3, 240)[:, :700]
+    assert bool(call(good).isfinite().all())
+    if dtype.is_floating_point:
+        good[1, 1] = math.nan  # shows by itself
+        assert bool(call(good).isnan().any())
+
+
+def test_compiled_programs_refuse_targets_too() -> None:
+    compiled = torch.compile(vae_ext.bernoulli_log_likelihood, fullgraph=True, backend="aot_eager")
+    logits = torch.randn(3, 700)
+    if device().type == "cpu":
+        with pytest.raises(RuntimeError, match="target had the value"):
+            compiled(logits, IMAGE)
+    assert bool(compiled(logits, IMAGE % 2).isfinite().all())
+
+
+def test_numpy_numbers() -> None:
+    assert torch.equal(
+        vae_ext.reparameterize(M, V, seed=np.int64(3), n_samples=np.int32(2), stream=np.uint8(1)),
+        vae_ext.reparameterize(M, V, seed=3, n_samples=2, stream=1),
+    )
+    assert torch.equal(
+        vae_ext.gaussian_log_likelihood(M, V, np.float32(0.5), event_dims=np.int64(2)),
+        vae_ext.gaussian_log_likelihood(M, V, 0.5, event_dims=2),
+    )
 
 
 @pytest.mark.parametrize("which", ["mu", "logvar", "z"])

@@ -24,7 +24,7 @@ assert len(caught) == 1, caught
 message = str(caught[0].message)
 assert "without its native library" in message and "_C" in message, message
 assert "pip install" in message, message
-assert "vae_ext" not in caught[0].filename.replace("\\\\", "/").split("/")[-1], caught[0].filename
+assert caught[0].filename == "<string>", caught[0].filename  # the line that imports
 """
 
 
@@ -85,6 +85,44 @@ def test_simd_level_by_environment() -> None:
         assert python(code, VAE_EXT_SIMD=level).stdout.strip() == level
     done = python(code + "; vae_ext.gaussian_kl", VAE_EXT_SIMD="sse9")
     assert "unknown SIMD level 'sse9', expected one of" in done.stderr
+
+
+def test_imported_again_in_one_process() -> None:
+    """As test tools and notebooks do: the ops are registered once."""
+    done = python(
+        """
+import gc, importlib, sys, torch
+for again in range(3):
+    import vae_ext
+    x = torch.randn(3, 4, requires_grad=True)
+    vae_ext.elbo_loss(vae_ext.reparameterize(x, x), x.sigmoid(), x, x).backward()
+    assert torch.ops.vae_ext.gaussian_kl(x, x, None, None, 1, 1).requires_grad
+    importlib.reload(vae_ext)
+    for name in [n for n in sys.modules if n.partition(".")[0] == "vae_ext"]:
+        del sys.modules[name]
+    del vae_ext
+    gc.collect()
+"""
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_docstrings_and_assertions() -> None:
+    done = subprocess.run(
+        [sys.executable, "-OO", "-m", "vae_ext", "--version"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, f"vae_ext {vae_ext.__version__}\n"), done.stderr
+
+
+def test_names_shown() -> None:
+    """What an editor offers is what is public."""
+    assert {n for n in dir(vae_ext) if not n.startswith("__")} == set(vae_ext.__all__) - {
+        "__version__"
+    }
 
 
 def test_metadata_needs_no_torch() -> None:

@@ -69,7 +69,7 @@ def test_learned_variance() -> None:
     """It goes to the mean squared error."""
     m = torch.zeros(5, 4)
     for module, call in (
-        (GaussianNLL(learned=True), lambda f: f(X, T)),
+        (GaussianNLL(learned_variance=True), lambda f: f(X, T)),
         (ELBOLoss("gaussian", learned_variance=True), lambda f: f(X, T, m, m)),
     ):
         optimizer = torch.optim.Adam(module.parameters(), lr=0.1)
@@ -88,7 +88,7 @@ MODULES = [
     GaussianLatent((3, 1, 1), reduction="sum"),
     BernoulliNLL(event_dims=1),
     GaussianNLL(-1.0),
-    GaussianNLL(learned=True),
+    GaussianNLL(learned_variance=True),
     ELBOLoss(),
     ELBOLoss("gaussian", learned_variance=True),
 ]
@@ -116,9 +116,70 @@ def test_compiled() -> None:
     torch.testing.assert_close(compiled(m, v), step(m, v))
 
 
+def test_shapes_of_a_prior() -> None:
+    assert GaussianLatent(4).prior_mu.shape == (4,)
+    assert GaussianLatent(()).prior_mu.shape == (1,)
+    mu = torch.randn(5, 4)
+    torch.testing.assert_close(GaussianLatent(())(mu, mu)[1], vae_ext.gaussian_kl(mu, mu))
+    # One that is larger than the latent would make a batch of its own.
+    for shape in ((2, 4), (3, 5, 4), (3,)):
+        with pytest.raises(ValueError, match=r"prior_shape had shape .*expected one that broadc"):
+            GaussianLatent(shape)(mu[:1] if shape == (2, 4) else mu, mu)
+
+
+@pytest.mark.parametrize("prior", [None, 4])
+def test_latent_takes_all_of_its_noise(prior: int | None) -> None:
+    latent, mu, noise = GaussianLatent(prior), torch.randn(5, 4), torch.randn(5, 4)
+    z, _ = latent(mu, mu, seed=1, stream=2)
+    assert torch.equal(z, vae_ext.reparameterize(mu, mu, seed=1, stream=2))
+    z, _ = latent(mu, mu, noise=noise)
+    assert torch.equal(z, vae_ext.reparameterize(mu, mu, noise=noise))
+
+
+@pytest.mark.parametrize("shapes", [((4, 1), (4,)), ((2, 4), (4,)), ((4,), (1,))], ids=str)
+def test_losses_do_not_broadcast(shapes: tuple[tuple[int, ...], ...]) -> None:
+    """As BCEWithLogitsLoss: [B, 1] against [B] is a slip, not a batch of B times B."""
+    prediction, target = (torch.rand(s) for s in shapes)
+    for module in (BernoulliNLL(), GaussianNLL()):
+        with pytest.raises(ValueError, match=r"target had shape .*expected that of"):
+            module(prediction, target)
+
+
+LEARNED = [
+    lambda **options: GaussianNLL(-1.5, learned_variance=True, **options),
+    lambda **options: ELBOLoss("gaussian", obs_logvar=-1.5, learned_variance=True, **options),
+]
+
+
+@pytest.mark.parametrize("make", LEARNED)
+def test_learned_variance_on_meta(make: Callable[..., nn.Module]) -> None:
+    """As sharded trainers make their models: on meta, then memory, then reset_parameters."""
+    with torch.device("meta"):
+        module = make()
+    module.to_empty(device=torch.empty(0).device)
+    module.reset_parameters()
+    (logvar,) = module.parameters()
+    assert logvar.ndim == 1  # FSDP2 refuses parameters without a dimension
+    assert logvar.tolist() == [-1.5]
+    assert "learned_variance=True" in repr(module)
+
+
+def test_a_tensor_of_variances_is_a_buffer() -> None:
+    variances = torch.randn(20)
+    for module in (GaussianNLL(variances), ELBOLoss("gaussian", obs_logvar=variances)):
+        assert not list(module.parameters())
+        assert list(module.state_dict()) in (["logvar"], ["obs_logvar"])
+        assert "learned" not in repr(module)
+        assert all(b.dtype == torch.float64 for b in copy.deepcopy(module).double().buffers())
+    m = torch.randn(5, 4)
+    want = vae_ext.elbo_loss(X, T, m, m, likelihood="gaussian", obs_logvar=variances)
+    assert torch.equal(module(X, T, m, m), want)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: GaussianLatent(-1), r"prior_shape was \[-1\]"),
         (lambda: GaussianLatent(reduction="max"), "reduction was 'max'"),
         (lambda: BernoulliNLL(reduction="max"), "reduction was 'max'"),
         (lambda: ELBOLoss("poisson"), "likelihood was 'poisson'"),

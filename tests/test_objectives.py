@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -125,6 +126,20 @@ def test_in_a_training_step() -> None:
     assert math.isclose(beta, 0.3)
 
 
+def test_derivatives_where_a_term_turns() -> None:
+    """In our own terms, whatever torch makes of clamp and abs: 1 on the floor, 0 at the target."""
+    kl = torch.tensor([0.25, 0.75], requires_grad=True)
+    (grad,) = torch.autograd.grad(o.free_bits(kl[:, None], 0.5), kl)
+    assert grad.tolist() == [0.5, 0.5]
+    (grad,) = torch.autograd.grad(o.capacity(kl, 0.5), kl)
+    assert grad.tolist() == [0.0, 0.0]
+
+
+def test_numpy_numbers() -> None:
+    assert o.linear_warmup(np.int64(3), np.float32(10)) == pytest.approx(0.3)
+    assert float(o.capacity(torch.ones(3), np.float64(0.5))) == 0.5
+
+
 ONE = torch.ones(3)
 
 
@@ -145,6 +160,15 @@ ONE = torch.ones(3)
         (lambda: o.balanced_sum([]), ValueError, "kls was empty"),
         (lambda: o.balanced_sum([ONE, ONE[:2]]), ValueError, r"kls\[1\] had shape \[2\]"),
         (lambda: o.balanced_sum([ONE], sizes=[1, 2]), ValueError, "sizes had 2 numbers"),
+        (lambda: o.balanced_sum([ONE, ONE], sizes=[1, 0]), ValueError, r"sizes\[1\] was 0"),
+        (lambda: o.balanced_sum([ONE], sizes=["a"]), TypeError, r"sizes\[0\] was 'a'"),
+        (lambda: o.capacity(ONE, math.nan), ValueError, "target was nan"),
+        (lambda: o.capacity(ONE, "a"), TypeError, "target was 'a'"),
+        (lambda: o.capacity(ONE, 1.0, gamma=-1), ValueError, "gamma was -1"),
+        (lambda: o.free_bits(ONE, None), TypeError, "minimum was None"),
+        (lambda: o.linear_warmup("a", 5), TypeError, "step was 'a'"),
+        (lambda: o.linear_warmup(math.nan, 5), ValueError, "step was nan"),
+        (lambda: o.active_units(ONE, -1.0), ValueError, "threshold was -1"),
         (lambda: o.active_units(ONE[:1]), ValueError, "at least two points"),
         (lambda: o.kl_per_dimension(3.0), TypeError, "kl was a float"),
     ],

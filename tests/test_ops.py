@@ -7,9 +7,11 @@ from collections.abc import Callable
 import pytest
 import torch
 from devices import device
+from torch.autograd import forward_ad as fwAD
 from torch.library import opcheck
 
 import vae_ext
+from vae_ext.registration import FUNCTIONS, INTERNAL
 
 OPS = torch.ops.vae_ext
 EVENT, SUM = 1, 2
@@ -42,20 +44,24 @@ SAMPLES: list[tuple[Callable[..., object], tuple[object, ...]]] = [
         OPS.reparameterize_with_kl_backward.default,
         (None, t(), t(3, 4), t(3, 4), None, SEED, 0, 0, 0, 1, SUM, 1),
     ),
-    (OPS.latent.default, (t(3, 4), t(3, 4), None, SEED, 0, 0, 0, 1, -1.0, 1.0, 1, EVENT, 3)),
-    (OPS.latent.default, (t(3, 4), t(3, 4), None, None, 7, 0, 2, 2, -1.0, 1.0, 1, SUM, 1)),
-    (OPS.latent.default, (*CL.chunk(2, 1), None, None, 7, 0, 0, 0, 0.0, 0.0, 3, 0, 2)),
+    (OPS.latent.default, (t(3, 4), t(3, 4), None, SEED, 0, 0, 0, 1, -1.0, 1.0, 1, EVENT, 0, 3)),
+    (OPS.latent.default, (t(3, 4), t(3, 4), None, None, 7, 0, 2, 2, -1.0, 1.0, 1, SUM, 0, 1)),
+    (OPS.latent.default, (*CL.chunk(2, 1), None, None, 7, 0, 0, 0, 0.0, 0.0, 3, 0, 0, 2)),
+    (OPS.latent.default, (CL, None, None, None, 7, 0, 0, 2, -1.0, 1.0, 3, EVENT, 1, 3)),
     (
         OPS.latent_backward.default,
         (t(3, 4), t(3), t(3, 4), t(3, 4), None, SEED, 0, 0, 0, 1, -1.0, 1.0, 1, EVENT, -1, 3),
     ),
     (
         OPS.latent_backward.default,
-        (CL[:, :2], None, *CL.chunk(2, 1), None, SEED, 0, 0, 0, 2, -1.0, 1.0, 3, EVENT, 1, 3),
+        (CL[:, :2], None, CL, None, None, SEED, 0, 0, 0, 2, -1.0, 1.0, 3, EVENT, 1, 3),
     ),
-    (OPS.sample_with_log_densities.default, (t(3, 4), t(3, 4), None, SEED, 0, 0, 2, 1)),
-    (OPS.sample_with_log_densities.default, (t(3, 4, dtype=BF16), t(4), None, None, 7, 1, 5, 0)),
-    (OPS.sample_with_log_densities.default, (CL, CL, t(2, 2, 4, 3, 3), None, 0, 0, 2, 3)),
+    (OPS.sample_with_log_densities.default, (t(3, 4), t(3, 4), None, SEED, 0, 0, 2, 1, 0)),
+    (
+        OPS.sample_with_log_densities.default,
+        (t(3, 4, dtype=BF16), t(4), None, None, 7, 1, 5, 0, 1),
+    ),
+    (OPS.sample_with_log_densities.default, (CL, CL, t(2, 2, 4, 3, 3), None, 0, 0, 2, 3, 2)),
     (
         OPS.sample_with_log_densities_backward.default,
         (t(2, 3, 4), t(2, 3), t(2, 3), t(3, 4), t(4), None, SEED, 0, 0, 2, 1, 0, 3),
@@ -120,26 +126,68 @@ def test_opcheck(op: Callable[..., object], args: tuple[object, ...]) -> None:
     opcheck(op, args, kwargs, test_utils=[u for u in utils if u not in skip])  # type: ignore[arg-type]
 
 
+def leaf(a: object, dtype: torch.dtype | None = None) -> object:
+    if not (isinstance(a, torch.Tensor) and a.is_floating_point()):
+        return a
+    return a.detach().to(a.dtype if dtype is None else dtype).requires_grad_()
+
+
+def name(op: object) -> str:
+    return str(op._schema.name).removeprefix("vae_ext::")  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
-    ("op", "args"),
-    [
-        s
-        for s in SAMPLES
-        if any(isinstance(a, torch.Tensor) and a.is_floating_point() for a in s[1])
-    ],
-    ids=name_of,
+    ("op", "args"), [s for s in SAMPLES if name(s[0]) in INTERNAL], ids=name_of
 )
-def test_raw_ops_refuse_to_lose_a_gradient(
+def test_parts_of_derivatives_refuse_to_lose_a_gradient(
     op: Callable[..., object], args: tuple[object, ...]
 ) -> None:
-    def leaf(a: object) -> object:
-        floating = isinstance(a, torch.Tensor) and a.is_floating_point()
-        return a.detach().requires_grad_() if floating else a  # type: ignore[attr-defined]
-
-    with pytest.raises(RuntimeError, match=r"has no gradient of its own: call vae_ext\."):
+    with pytest.raises(RuntimeError, match="has no derivative: it is part of one"):
         op(*[leaf(a) for a in args])
     with torch.no_grad():
         op(*[leaf(a) for a in args])
+
+
+OF_OP = {f.op: f for f in FUNCTIONS}
+
+
+@pytest.mark.parametrize(("op", "args"), [s for s in SAMPLES if s[0] in OF_OP], ids=name_of)
+def test_ops_have_derivatives(op: Callable[..., object], args: tuple[object, ...]) -> None:
+    """What was exported or traced calls them alone. Also twice, and forward."""
+    function = OF_OP[op]
+    n = function.n_tensors
+    wide = [leaf(a, torch.float64) for a in args]
+    leaves = [a for a in wide[:n] if isinstance(a, torch.Tensor) and a.requires_grad]
+
+    def weighted(outputs: object) -> torch.Tensor:
+        # Not the zeros of sample_with_log_densities, whose gradient weighs that of z.
+        outputs = outputs[:3] if isinstance(outputs, tuple) else (outputs,)
+        total = torch.zeros((), dtype=torch.float64)
+        for i, o in enumerate(o for o in outputs if o is not None and o.numel()):
+            total = total + (o * torch.linspace(1, 2 + i, o.numel()).view(o.shape)).sum()
+        return total.square()
+
+    got = weighted(op(*wide))
+    want = weighted(function.formula(wide[:n], tuple(wide[n:])))  # type: ignore[arg-type]
+    torch.testing.assert_close(got, want)
+    found = []
+    for value in (got, want):
+        # Noise given to some ops is not differentiated.
+        first = torch.autograd.grad(value, leaves[:2], create_graph=True, materialize_grads=True)
+        second = torch.autograd.grad(
+            sum(g.square().sum() for g in first), leaves[:2], materialize_grads=True
+        )
+        found.append((first, second))
+    torch.testing.assert_close(*found)
+    with fwAD.dual_level():
+        tensors = [
+            fwAD.make_dual(a.detach(), torch.ones_like(a)) if i == 0 else a  # type: ignore[union-attr, attr-defined]
+            for i, a in enumerate(wide)
+        ]
+        tangent = fwAD.unpack_dual(weighted(op(*tensors))).tangent
+    score = name(op) == "sample_with_log_densities" and args[-1] == 1
+    if not score:  # whose z stands still in reverse mode alone
+        torch.testing.assert_close(tangent, found[0][0][0].sum())
 
 
 def test_meta_tensors_have_shapes() -> None:

@@ -215,7 +215,11 @@ def test_broadcast_inputs(
 
     calls = [
         (vae_ext.gaussian_kl, reference.gaussian_kl, pair(2, 2)),
-        (vae_ext.bernoulli_log_likelihood, reference.bernoulli_log_likelihood, pair(1, 1)),
+        (
+            vae_ext.bernoulli_log_likelihood,
+            reference.bernoulli_log_likelihood,
+            [pair(1, 0)[0], pair(0, 1)[0].detach().sigmoid().requires_grad_()],
+        ),
     ]
     if torch.broadcast_shapes(a, b) == torch.Size(a):
         calls.append(

@@ -252,10 +252,17 @@ MUTANTS = [
     ),
     Mutant(
         "the halves of packed moments swapped",
-        "vae_ext/sampling.py",
-        "return mu.narrow(dim, 0, size), mu.narrow(dim, size, size)",
-        "return mu.narrow(dim, size, size), mu.narrow(dim, 0, size)",
+        "csrc/tensors.h",
+        "return {torch::stable::narrow(first, dim, 0, half),",
+        "return {torch::stable::narrow(first, dim, half, half),",
         "distributions",
+    ),
+    Mutant(
+        "targets above 1 let pass",
+        "csrc/cpu/kernels.inl",
+        "outside |= bits | (one - bits);",
+        "outside |= bits;",
+        "errors",
     ),
     # Python
     Mutant(
@@ -268,16 +275,44 @@ MUTANTS = [
     Mutant(
         "a gradient that is given away twice",
         "vae_ext/likelihoods.py",
-        "gradients, ctx.gradients = ctx.gradients, None",
-        "gradients = ctx.gradients",
+        "found, ctx.found = ctx.found, None",
+        "found = ctx.found",
         "faults",
     ),
     Mutant(
         "saved where edits are not seen",
         "vae_ext/likelihoods.py",
         "    inputs = ctx.saved_tensors  # which raises if they were modified",
-        "    inputs = ctx.saved_tensors if ctx.gradients is None else ctx.needs_input_grad[:-1]",
+        "    inputs = ctx.saved_tensors if ctx.found is None else ctx.needs_input_grad[:-1]",
         "faults",
+    ),
+    Mutant(
+        "an op without its derivative",
+        "vae_ext/registration.py",
+        "return function.fast_apply(*args[:n], args[n:])",
+        "pass",
+        "ops",
+    ),
+    Mutant(
+        "one noise for all examples of a vmap",
+        "vae_ext/seeds.py",
+        '(draw_for_vmap if within("Vmap") else draw)(mu.device)',
+        "draw(mu.device)",
+        "modes",
+    ),
+    Mutant(
+        "samples that are not weighted",
+        "vae_ext/reference.py",
+        "if grad_z is None or grad_weights is None:",
+        "if True:",
+        "estimators",
+    ),
+    Mutant(
+        "a carry lost between halves of a product",
+        "vae_ext/philox.py",
+        "high_half(other) + (carry >> 16)",
+        "high_half(other)",
+        "noise",
     ),
     Mutant(
         "the same seed for every call",

@@ -1,6 +1,8 @@
 """vae_ext: the loss of variational autoencoders as fused kernels for PyTorch."""
 
-from . import distributions, estimators, nn, objectives
+import torch.fx
+
+from . import distributions, estimators, integrations, native, nn, objectives
 from . import divergences as divergences  # registers
 from .elbo import elbo_loss
 from .functional import (
@@ -16,6 +18,9 @@ from .multivariate import kl_multivariate_normal
 from .native import set_simd_level, simd_level, simd_levels
 from .version import __version__
 
+if native.available:
+    from . import registration as registration  # the ops' derivatives
+
 __all__ = [
     "__version__",
     "bernoulli_log_likelihood",
@@ -24,6 +29,7 @@ __all__ = [
     "estimators",
     "gaussian_kl",
     "gaussian_log_likelihood",
+    "integrations",
     "kl_multivariate_normal",
     "nn",
     "objectives",
@@ -35,3 +41,19 @@ __all__ = [
     "simd_levels",
     "standard_normal",
 ]
+
+# Leaves of torch.fx.symbolic_trace, which cannot follow what looks at shapes and dtypes.
+for _name in (
+    "bernoulli_log_likelihood",
+    "elbo_loss",
+    "gaussian_kl",
+    "gaussian_log_likelihood",
+    "kl_multivariate_normal",
+    "reparameterize",
+    "reparameterize_with_kl",
+):
+    torch.fx.wrap(_name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -234,7 +234,11 @@ def missing() -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m vae_ext", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m vae_ext",
+        description="What is installed, whether it is right, and how fast.",
+    )
+    parser.add_argument("--version", action="version", version=f"vae_ext {vae_ext.__version__}")
     parser.parse_args()
     print(f"vae_ext {vae_ext.__version__}, torch {torch.__version__}, ", end="")
     print(f"Python {platform.python_version()}, {platform.platform()}")

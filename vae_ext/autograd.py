@@ -1,27 +1,28 @@
 """The torch.autograd Functions: the native ops with their hand-derived backward ops.
 
-Each takes its tensors and then one tuple of numbers, as the op does. It keeps its inputs, its
-outputs and the seed for backward, and nothing else. A backward pass that is itself to be
-differentiated (`create_graph=True`) goes through the reference formulas. The likelihoods' Functions
-are in likelihoods.py.
+Each takes its tensors and then one tuple of numbers, in the order of its op. It keeps its inputs,
+its outputs and the seed for backward, and nothing else. The public functions come here directly;
+what was compiled, exported or traced calls the ops, whose autograd kernels are these Functions too
+(registration.py). The likelihoods' Functions are in likelihoods.py.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from . import reference
 from .checks import REDUCTIONS
-from .ops import call
+from .dispatch import tracing, transforming
+from .ops import OPS, call
 
-OPS = torch.ops.vae_ext
 REDUCTION_NAMES = {code: name for name, code in REDUCTIONS.items()}
 Maybe = Tensor | None
+Found = Sequence[Maybe]
 
 # needs_input_grad as the ops take it: bit i for input i.
 MASKS = {
@@ -32,6 +33,12 @@ MASKS = {
 
 
 class NativeFunction(torch.autograd.Function):
+    """A subclass says its op, how many tensors that takes first, and three things: `forward`,
+    `gradients` for one of the incoming gradients, and `formula`, the same in plain PyTorch."""
+
+    op: ClassVar[Any]
+    n_tensors: ClassVar[int]
+
     @classmethod
     def fast_apply(cls, *args: Any) -> Any:
         """`apply` less the bookkeeping for torch.func, whose transforms never come here.
@@ -40,26 +47,32 @@ class NativeFunction(torch.autograd.Function):
         """
         return super(torch.autograd.Function, cls).apply(*args)  # type: ignore[misc]
 
+    @staticmethod
+    def backward(ctx: Any, *grads: Maybe) -> Any:
+        """A backward pass that is itself to be differentiated, or whose incoming gradients are a
+        batch (`is_grads_batched`), goes through the formula."""
+        function = ctx._forward_cls
+        wanted = ctx.needs_input_grad[: function.n_tensors]
+        if graph_wanted() or transforming() or any(map(batched, grads)):
+            found = differentiable(function, ctx, wanted, grads)
+        else:
+            found = function.gradients(ctx, wanted, *grads)
+        return (*found, None)
 
-def run(
-    function: type[NativeFunction],
-    op: Any,
-    tensors: tuple[Maybe, ...],
-    options: tuple[Any, ...],
-    backward_options: tuple[Any, ...] = (),
-) -> Any:
-    """The Function where a gradient is needed, and its op alone where none is.
+    @staticmethod
+    def formula(tensors: Sequence[Maybe], options: tuple[Any, ...]) -> Any:
+        """The op's outputs in plain PyTorch."""
+        raise NotImplementedError
 
-    `backward_options`: what the Function takes besides, for its backward op.
-    """
-    if torch.is_grad_enabled():
-        for t in tensors:
-            if t is not None and t.requires_grad:
-                options += backward_options
-                if torch.compiler.is_compiling():
-                    return function.apply(*tensors, options)
-                return function.fast_apply(*tensors, options)
-    return call(op, *tensors, *options)
+    @staticmethod
+    def gradients(ctx: Any, wanted: tuple[bool, ...], *grads: Maybe) -> Found:
+        raise NotImplementedError
+
+    @staticmethod
+    def inputs(ctx: Any) -> Sequence[Maybe]:
+        """The tensors that `formula` takes, in a backward pass."""
+        saved: tuple[Maybe, ...] = ctx.saved_tensors
+        return saved
 
 
 def graph_wanted() -> bool:
@@ -67,30 +80,65 @@ def graph_wanted() -> bool:
     return torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
+def batched(grad: Maybe) -> bool:
+    """Of torch.autograd.grad(is_grads_batched=True), which uses a vmap of its own."""
+    return grad is not None and torch._C._functorch.is_legacy_batchedtensor(grad)
+
+
+def run(
+    function: type[NativeFunction], op: Any, tensors: tuple[Maybe, ...], options: tuple[Any, ...]
+) -> Any:
+    """The op of a Function, with its derivative where a gradient is needed.
+
+    It is asked for, since compilers do not look into a Function.
+    """
+    if tracing():
+        return op(*tensors, *options)
+    if torch.is_grad_enabled():
+        for t in tensors:
+            if t is not None and t.requires_grad:
+                return function.fast_apply(*tensors, options)
+    return call(op, *tensors, *options)
+
+
 def differentiable(
-    function: Callable[..., Any],
-    inputs: Sequence[Maybe],
+    function: type[NativeFunction],
+    ctx: Any,
     wanted: Sequence[bool],
-    gradients: Sequence[Maybe],
+    grads: Sequence[Maybe],
 ) -> list[Maybe]:
-    """The gradients of a reference function, as functions of its inputs and of what came in."""
-    # Views, so that an input computed from another is here an independent variable.
-    fresh = [
-        t.view_as(t) if w and t is not None else t for t, w in zip(inputs, wanted, strict=True)
-    ]
-    outputs = function(*fresh)
+    """The gradients of a Function's formula, as functions of its inputs and of what came in."""
+    inputs = function.inputs(ctx)
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Views, so that an input computed from another is here an independent variable.
+        fresh = [
+            t
+            if t is None
+            else t.view_as(t)
+            if create_graph
+            else t.detach().requires_grad_()
+            if w
+            else t
+            for t, w in zip(inputs, wanted, strict=True)
+        ]
+        outputs = function.formula(fresh, ctx.options)
     if isinstance(outputs, Tensor):
         outputs = (outputs,)
     pairs = [
-        (o, g) for o, g in zip(outputs, gradients, strict=True) if g is not None and o.requires_grad
+        (o, g)
+        for o, g in zip(outputs, grads, strict=True)
+        if o is not None and g is not None and o.requires_grad
     ]
     variables = [t for t, w in zip(fresh, wanted, strict=True) if w and t is not None]
+    if not pairs:
+        return [None for _ in inputs]
     found = iter(
         torch.autograd.grad(
             [o for o, _ in pairs],
             variables,
             [g for _, g in pairs],
-            create_graph=True,
+            create_graph=create_graph,
             allow_unused=True,
         )
     )
@@ -107,8 +155,23 @@ def noise_gradient(grad_z: Tensor, logvar: Tensor, noise: Tensor) -> Any:
     return call(OPS.reparameterize_dnoise.default, grad_z, logvar, noise)
 
 
+def draws(
+    noise: Maybe, seed: Maybe, seed_value: int, stream: int, n_samples: int
+) -> dict[str, Any]:
+    """What the ops take of the noise, as the reference takes it."""
+    return {
+        "noise": noise,
+        "seed": seed_value if seed is None else seed,
+        "stream": stream,
+        "n_samples": n_samples or None,
+    }
+
+
 class Reparameterize(NativeFunction):
     """Tensors mu, logvar, noise, seed; options seed_value, stream, n_samples."""
+
+    op = OPS.reparameterize.default
+    n_tensors = 4
 
     @staticmethod
     def forward(
@@ -117,31 +180,25 @@ class Reparameterize(NativeFunction):
         # mu is not kept: no gradient depends on it.
         ctx.save_for_backward(logvar, noise, seed)
         ctx.options = options
-        ctx.mu_dtype = mu.dtype
+        ctx.mu_dtype, ctx.mu_shape = mu.dtype, mu.shape
         return call(OPS.reparameterize.default, mu, logvar, noise, seed, *options)
 
     @staticmethod
-    def backward(ctx: Any, grad_z: Tensor) -> Any:
+    def formula(tensors: Sequence[Any], options: tuple[Any, ...]) -> Any:
+        mu, logvar, *noise = tensors
+        return reference.reparameterize(mu, logvar, **draws(*noise, *options))
+
+    @staticmethod
+    def inputs(ctx: Any) -> Sequence[Maybe]:
+        logvar, *noise = ctx.saved_tensors
+        mu = logvar.new_zeros(ctx.mu_shape, dtype=ctx.mu_dtype)
+        return (mu.requires_grad_(ctx.needs_input_grad[0]), logvar, *noise)
+
+    @staticmethod
+    def gradients(ctx: Any, wanted: tuple[bool, ...], *grads: Any) -> Found:
+        (grad_z,) = grads
         logvar, noise, seed = ctx.saved_tensors
-        seed_value, stream, n_samples = ctx.options
-        wanted = ctx.needs_input_grad[:3]
-
-        if graph_wanted():
-            sample = grad_z[0] if n_samples else grad_z
-            mu = torch.zeros_like(sample, dtype=ctx.mu_dtype, requires_grad=wanted[0])
-
-            def function(mu: Tensor, logvar: Tensor, noise: Maybe) -> Tensor:
-                return reference.reparameterize(
-                    mu,
-                    logvar,
-                    n_samples=n_samples or None,
-                    seed=seed_value if seed is None else seed,
-                    noise=noise,
-                    stream=stream,
-                )
-
-            return (*differentiable(function, (mu, logvar, noise), wanted, (grad_z,)), None, None)
-
+        n_samples = ctx.options[-1]
         grad_mu, grad_logvar = grad_z, None  # dz/dmu = 1
         if n_samples or wanted[1]:
             of_samples, grad_logvar = call(
@@ -160,12 +217,14 @@ class Reparameterize(NativeFunction):
             grad_logvar if wanted[1] else None,
             noise_gradient(grad_z, logvar, noise) if wanted[2] else None,
             None,
-            None,
         )
 
 
 class ReparameterizeWithKL(NativeFunction):
     """Tensors and options of Reparameterize; then options event_dims, reduction."""
+
+    op = OPS.reparameterize_with_kl.default
+    n_tensors = 4
 
     @staticmethod
     def forward(
@@ -177,30 +236,23 @@ class ReparameterizeWithKL(NativeFunction):
         return call(OPS.reparameterize_with_kl.default, mu, logvar, noise, seed, *options)
 
     @staticmethod
-    def backward(ctx: Any, grad_z: Maybe, grad_kl: Maybe) -> Any:
+    def formula(tensors: Sequence[Any], options: tuple[Any, ...]) -> Any:
+        mu, logvar, *noise = tensors
+        *numbers, event_dims, reduction = options
+        return reference.reparameterize_with_kl(
+            mu,
+            logvar,
+            **draws(*noise, *numbers),
+            event_dims=event_dims,
+            reduction=REDUCTION_NAMES[reduction],
+        )
+
+    @staticmethod
+    def gradients(ctx: Any, wanted: tuple[bool, ...], *grads: Maybe) -> Found:
+        grad_z, grad_kl = grads
         if grad_z is None and grad_kl is None:
-            return None, None, None, None, None
+            return None, None, None, None
         mu, logvar, noise, seed = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[:3]
-
-        if graph_wanted():
-            seed_value, stream, n_samples, event_dims, reduction = ctx.options
-
-            def function(mu: Tensor, logvar: Tensor, noise: Maybe) -> tuple[Tensor, Tensor]:
-                return reference.reparameterize_with_kl(
-                    mu,
-                    logvar,
-                    n_samples=n_samples or None,
-                    seed=seed_value if seed is None else seed,
-                    noise=noise,
-                    stream=stream,
-                    event_dims=event_dims,
-                    reduction=REDUCTION_NAMES[reduction],
-                )
-
-            inputs = (mu, logvar, noise)
-            return (*differentiable(function, inputs, wanted, (grad_z, grad_kl)), None, None)
-
         grad_mu, grad_logvar = call(
             OPS.reparameterize_with_kl_backward.default,
             grad_z,
@@ -217,12 +269,14 @@ class ReparameterizeWithKL(NativeFunction):
             grad_logvar if wanted[1] else None,
             noise_gradient(grad_z, logvar, noise) if wanted[2] and grad_z is not None else None,
             None,
-            None,
         )
 
 
 class GaussianKL(NativeFunction):
     """Tensors mu, logvar, prior_mu, prior_logvar; options event_dims, reduction."""
+
+    op = OPS.gaussian_kl.default
+    n_tensors = 4
 
     @staticmethod
     def forward(
@@ -238,21 +292,19 @@ class GaussianKL(NativeFunction):
         return call(OPS.gaussian_kl.default, mu, logvar, prior_mu, prior_logvar, *options)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        inputs = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[:4]
-
-        if graph_wanted():
-            event_dims, reduction = ctx.options
-
-            def function(*tensors: Any) -> Tensor:
-                return reference.gaussian_kl(
-                    *tensors, event_dims=event_dims, reduction=REDUCTION_NAMES[reduction]
-                )
-
-            return (*differentiable(function, inputs, wanted, (grad,)), None)
-
-        gradients = call(
-            OPS.gaussian_kl_backward.default, grad, *inputs, *ctx.options, MASKS[wanted]
+    def formula(tensors: Sequence[Any], options: tuple[Any, ...]) -> Any:
+        event_dims, reduction = options
+        return reference.gaussian_kl(
+            *tensors, event_dims=event_dims, reduction=REDUCTION_NAMES[reduction]
         )
-        return (*only_wanted(gradients, wanted), None)
+
+    @staticmethod
+    def gradients(ctx: Any, wanted: tuple[bool, ...], *grads: Any) -> Found:
+        found = call(
+            OPS.gaussian_kl_backward.default,
+            *grads,
+            *ctx.saved_tensors,
+            *ctx.options,
+            MASKS[wanted],
+        )
+        return only_wanted(found, wanted)

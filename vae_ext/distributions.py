@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,8 +11,8 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from . import checks, reference
-from .dispatch import use_native
-from .functional import gaussian_log_likelihood, resolve_noise
+from .dispatch import changes, tracing, use_native
+from .functional import as_tensor, gaussian_log_likelihood, resolve_noise
 from .native import available
 from .reference import KL, Z
 
@@ -104,6 +105,7 @@ class DiagonalGaussian(Distribution):
         The gradient of a sample and of :meth:`kl` comes back as one tensor, with no concatenation.
         """
         checks.tensor("moments", moments)
+        dim = checks.integer("dim", dim)
         if not -moments.ndim <= dim < moments.ndim:
             raise ValueError(f"dim was {dim}, expected one of {moments.ndim} dimensions")
         dim %= moments.ndim
@@ -130,18 +132,15 @@ class DiagonalGaussian(Distribution):
         soft: bool,
     ) -> None:
         if bounds is not None:
-            low, high = bounds
-            if not low < high:
-                raise ValueError(f"bounds was {bounds!r}, expected (low, high) with low < high")
-            bounds = float(low), float(high)
+            bounds = checks.bounds(bounds, soft)
         self.mu, self._raw_logvar, self._moments, self._dim = mu, raw_logvar, moments, dim
         self.dtype = reference.result_dtype(mu, raw_logvar)
         self.event_dims, self.bounds, self.soft = event_dims, bounds, soft
 
     @staticmethod
-    def _shapes(shape: torch.Size, event_dims: int) -> tuple[torch.Size, torch.Size]:
+    def _shapes(shape: Sequence[int], event_dims: int) -> tuple[torch.Size, torch.Size]:
         split = len(shape) - event_dims
-        return shape[:split], shape[split:]
+        return torch.Size(shape[:split]), torch.Size(shape[split:])
 
     def __repr__(self) -> str:
         return (
@@ -158,8 +157,15 @@ class DiagonalGaussian(Distribution):
         """The log-variances, within their bounds."""
         if self.bounds is None:
             return self._raw_logvar
+        return self._wide_logvar().to(self._raw_logvar.dtype)
+
+    def _wide_logvar(self) -> Tensor:
+        """logvar in the dtype that it is computed in."""
         wide = self._raw_logvar.to(reference.arithmetic_dtype(self._raw_logvar))
-        return reference.bounded(wide, *self.bounds, self.soft).to(self._raw_logvar.dtype)
+        if self.bounds is None:
+            return wide
+        low, high = (as_tensor(b, wide) if changes(b) else b for b in self.bounds)
+        return reference.bounded(wide, low, high, self.soft)
 
     @property
     def mean(self) -> Tensor:
@@ -198,23 +204,29 @@ class DiagonalGaussian(Distribution):
         reduction: str = "event",
     ) -> tuple[Tensor | None, Tensor | None]:
         code, samples = checks.reduction(reduction), checks.n_samples(n_samples)
-        seed_tensor, seed_value = None, 0
+        seed_tensor: Tensor | None = None
+        seed_value: int | None = 0
         if outputs & Z:
             seed_tensor, seed_value = resolve_noise(self.mu, samples, seed, generator, noise)
         stream = checks.word64("stream", stream)
         if use_native(self.mu) and not (noise is not None and noise.requires_grad):
             kind = 0 if self.bounds is None else sampling.SOFT if self.soft else sampling.HARD
             low, high = self.bounds or (0.0, 0.0)
-            # Both in one tensor where its gradient is wanted, which then comes back as one.
-            packed = self._moments is not None and self._moments.requires_grad
-            packed = packed and torch.is_grad_enabled()
+            # Both in one tensor where its gradient may be wanted, which then comes back as one.
+            packed = self._moments is not None and (
+                tracing() or (self._moments.requires_grad and torch.is_grad_enabled())
+            )
             parameters = (self._moments, None) if packed else (self.mu, self._raw_logvar)
+            if changes(low) or changes(high):  # the op would be compiled again for each
+                parameters, kind, low, high = (self.mu, self._wide_logvar()), 0, 0.0, 0.0
             z, kl = autograd.run(
                 sampling.Latent,
                 torch.ops.vae_ext.latent.default,
                 (*parameters, noise, seed_tensor),
-                (seed_value, stream, samples, kind, low, high, self.event_dims, code, outputs),
-                (self._dim,),
+                (
+                    *(seed_value, stream, samples, kind, low, high),
+                    *(self.event_dims, code, self._dim, outputs),
+                ),
             )
         else:
             z, kl = reference.latent(

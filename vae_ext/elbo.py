@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from . import checks
 from .functional import bernoulli_log_likelihood, gaussian_kl, gaussian_log_likelihood
 
 LIKELIHOODS = ("bernoulli", "gaussian")
+
+
+def dropped_where(off: Tensor, *tensors: Tensor) -> list[Tensor]:
+    """Zeros where `off` is true, with gradients that are exactly 0: of a term without effect."""
+    return [torch.where(off, torch.zeros_like(t), t) for t in tensors]
 
 
 def elbo_loss(
@@ -38,7 +44,8 @@ def elbo_loss(
         mu, logvar: parameters of q(z|x); their events are the target's.
         likelihood: "bernoulli" or "gaussian".
         obs_logvar: log-variance of the Gaussian likelihood, a float or a tensor.
-        beta: weight of the KL term, a float or a scalar tensor.
+        beta: weight of the KL term, a float or a scalar tensor. At exactly 0 the term is dropped,
+            with its gradients, whatever the KL is.
         event_dims: trailing dimensions of one event, for target and latent alike; None: all but
             the first of each.
         reduction: "event" (one loss per event), "sum" or "batchmean". "none" and "mean" raise:
@@ -53,7 +60,7 @@ def elbo_loss(
             `likelihood`, or `event_dims` out of range.
     """
     checks.reduction(reduction, ("event", "sum", "batchmean"))
-    checks.scalar("beta", beta)
+    beta = checks.scalar("beta", beta)
     checks.tensor("recon", recon)
     checks.tensor("target", target, checks.TARGETS)
     checks.tensor("mu", mu)
@@ -86,7 +93,14 @@ def elbo_loss(
         )
     else:
         raise ValueError(f"likelihood was {likelihood!r}, expected one of {list(LIKELIHOODS)}")
-    kl = gaussian_kl(mu, logvar, event_dims=latent_dims, reduction=reduction)
     if sampled and reduction != "batchmean":  # whose events are those of all samples
         ll = ll.mean(0) if reduction == "event" else ll / recon.shape[0]
+    # 0 times the KL of an encoder that overflows would be NaN, and so would its gradient.
+    if isinstance(beta, Tensor):
+        mu, logvar = dropped_where(beta.detach() == 0, mu, logvar)
+    elif beta == 0:
+        mu, logvar = dropped_where(torch.ones((), dtype=torch.bool, device=mu.device), mu, logvar)
+    kl = gaussian_kl(mu, logvar, event_dims=latent_dims, reduction=reduction)
+    if isinstance(beta, Tensor):
+        beta = beta.to(kl.dtype)
     return beta * kl - ll

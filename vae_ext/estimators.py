@@ -14,16 +14,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from . import checks, reference
 from .checks import GRADIENTS
-from .dispatch import use_native
+from .dispatch import differentiating_forward, use_native, within
 from .functional import resolve_noise
 from .native import available
+from .reference import weighted
 
 if available:
     from . import autograd, sampling
@@ -39,6 +40,30 @@ class Samples(NamedTuple):
     log_q: Tensor
     log_p: Tensor
     gradient: str
+    # Zeros [n_samples, batch], by whose gradient doubly_reparameterized_iwae tells the backward
+    # pass of the draw what each sample's z weighs; that estimate takes them out.
+    weights: list[Tensor]
+
+
+class Weigh(torch.autograd.Function):
+    """z and zeros as they are; z's gradient is weighted by what comes back to the zeros.
+
+    The backward pass of the native draw does the same.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(z: Tensor, zeros: Tensor) -> tuple[Tensor, Tensor]:
+        return z.view_as(z), zeros.view_as(zeros)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, grad_z: Tensor | None, grad_weights: Tensor | None) -> Any:
+        return weighted(grad_z, grad_weights), None
 
 
 def draw(
@@ -101,16 +126,20 @@ def draw(
             stream=stream,
             event_dims=dims,
         )
-        z = z.view_as(z)  # a hook on it sees what comes through it, not through log q and log p
+        weights: Tensor | None = None
+        # Forward mode weighs nothing, and functionalization has no rule for Functions.
+        plain = differentiating_forward() or within("Functionalize")
+        if gradient == "sticking-the-landing" and not plain:
+            z, weights = Weigh.apply(z, torch.zeros_like(log_q))
     else:
-        z, log_q, log_p = autograd.run(
+        z, log_q, log_p, weights = autograd.run(
             sampling.SampleWithLogDensities,
             torch.ops.vae_ext.sample_with_log_densities.default,
             (mu, logvar, noise, seed_tensor),
-            (seed_value, stream, samples, dims),
-            (GRADIENTS.index(gradient),),
+            (seed_value, stream, samples, dims, GRADIENTS.index(gradient)),
         )
-    return Samples(z, log_q, log_p, gradient)
+    carried = [] if weights is None or gradient != "sticking-the-landing" else [weights]
+    return Samples(z, log_q, log_p, gradient, carried)
 
 
 def log_weights(log_likelihood: Tensor, samples: Samples) -> Tensor:
@@ -252,21 +281,30 @@ def doubly_reparameterized_iwae(log_likelihood: Tensor, samples: Samples) -> Ten
 
     Raises:
         ValueError: shapes that do not fit, or samples drawn for another gradient.
-        RuntimeError: samples that were used before.
+        RuntimeError: samples that were used before; forward-mode differentiation, since the
+            gradient is an estimate and not the derivative of the value.
     """
     drawn_with(samples, "sticking-the-landing")
-    weights = log_weights(log_likelihood, samples)
-    normalized = weights.detach().softmax(0)
-    if samples.z.requires_grad:
-        if getattr(samples.z, "_vae_ext_weighted", False):
-            raise RuntimeError("the samples were used by doubly_reparameterized_iwae before")
-        samples.z._vae_ext_weighted = True  # type: ignore[attr-defined]
-        trailing = [1] * (samples.z.ndim - normalized.ndim)
-        samples.z.register_hook(lambda g: g * normalized.reshape(*normalized.shape, *trailing))
-    # Once for θ; a second time, through the hook or here, for what φ gets.
+    if differentiating_forward():
+        raise RuntimeError(
+            "doubly_reparameterized_iwae has no forward-mode derivative (jvp, jacfwd, hessian), "
+            "since its gradient is an estimate and not the derivative of its value. Use reverse "
+            "mode (backward, torch.func.grad, vjp, jacrev), or iwae"
+        )
+    log_w = log_weights(log_likelihood, samples)
+    normalized = log_w.detach().softmax(0)
+    # Once for θ; a second time, in the draw's backward pass or here, for what φ gets.
     densities = samples.log_p - samples.log_q
-    surrogate = (normalized * log_likelihood + normalized.square() * densities).sum(0)
-    value = log_mean_exp(weights.detach())
+    terms = normalized * log_likelihood + normalized.square() * densities
+    if samples.weights:
+        terms = terms + normalized * samples.weights.pop()
+    elif samples.z.requires_grad and torch.is_grad_enabled():
+        raise RuntimeError(
+            "the samples were used by doubly_reparameterized_iwae before, or drawn under "
+            "functionalize: each draw serves one estimate"
+        )
+    surrogate = terms.sum(0)
+    value = log_mean_exp(log_w.detach())
     return value + (surrogate - surrogate.detach())
 
 
@@ -300,6 +338,7 @@ def log_evidence(
     Raises:
         TypeError, ValueError: as :func:`draw`; a chunk that is not positive.
     """
+    chunk = checks.integer("chunk", chunk)
     if chunk < 1:
         raise ValueError(f"chunk was {chunk}, expected at least 1")
     if checks.n_samples(n_samples) < 1:

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from . import reference
-from .checks import REDUCTIONS
+from .checks import GRADIENTS, REDUCTIONS
 
 Maybe = Tensor | None
 EVENT, NONE = REDUCTIONS["event"], REDUCTIONS["none"]
+STICKING_THE_LANDING = GRADIENTS.index("sticking-the-landing")
 
 # ---- Results in general --------------------------------------------------------------------------
 
@@ -145,10 +146,18 @@ def _(
     return gradients((mu, logvar), mu.shape, wanted)
 
 
+def halves(mu: Tensor, logvar: Maybe, dim: int) -> tuple[Tensor, Tensor]:
+    """mu and logvar, or without a logvar the halves of the first."""
+    if logvar is not None:
+        return mu, logvar
+    size = mu.shape[dim] // 2
+    return mu.narrow(dim, 0, size), mu.narrow(dim, size, size)
+
+
 @torch.library.register_fake("vae_ext::latent")
 def _(
     mu: Tensor,
-    logvar: Tensor,
+    logvar: Maybe,
     noise: Maybe,
     seed: Maybe,
     seed_value: int,
@@ -159,8 +168,10 @@ def _(
     high: float,
     event_dims: int,
     reduction: int,
+    dim: int,
     outputs: int,
 ) -> tuple[Tensor, Tensor]:
+    mu, logvar = halves(mu, logvar, dim)
     dtype = reference.result_dtype(mu, logvar)
     z, kl = mu.new_empty([0], dtype=dtype), mu.new_empty([0], dtype=arithmetic(dtype))
     if outputs & 1:
@@ -175,7 +186,7 @@ def _(
     grad_z: Maybe,
     grad_kl: Maybe,
     mu: Tensor,
-    logvar: Tensor,
+    logvar: Maybe,
     noise: Maybe,
     seed: Maybe,
     seed_value: int,
@@ -189,10 +200,10 @@ def _(
     dim: int,
     wanted: int,
 ) -> tuple[Tensor, ...]:
-    if dim < 0:
+    if logvar is not None:
         return gradients((mu, logvar), mu.shape, wanted)
-    packed = [2 * n if d == dim else n for d, n in enumerate(mu.shape)]
-    return empty_like(mu, mu.dtype, packed), mu.new_empty([0])
+    half, _ = halves(mu, logvar, dim)
+    return empty_like(half, mu.dtype, mu.shape), mu.new_empty([0])
 
 
 @torch.library.register_fake("vae_ext::sample_with_log_densities")
@@ -205,11 +216,14 @@ def _(
     stream: int,
     n_samples: int,
     event_dims: int,
-) -> tuple[Tensor, Tensor, Tensor]:
+    flow: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     dtype = reference.result_dtype(mu, logvar)
     shape = sample_shape(mu.shape, n_samples)
-    log_q, log_p = (reduced(shape, dtype, mu, event_dims, EVENT) for _ in range(2))
-    return result_like(shape, dtype, mu), log_q, log_p
+    log_q, log_p, weights = (reduced(shape, dtype, mu, event_dims, EVENT) for _ in range(3))
+    if flow != STICKING_THE_LANDING:
+        weights = weights.new_empty([0])
+    return result_like(shape, dtype, mu), log_q, log_p, weights
 
 
 @torch.library.register_fake("vae_ext::sample_with_log_densities_backward")

@@ -13,11 +13,14 @@ docs/derivations.md.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import overload
+
 import torch
 from torch import Tensor
 
 from . import checks, philox, reference
-from .dispatch import use_native
+from .dispatch import changes, for_other_runtimes, use_native
 from .native import available
 from .seeds import draw, draw_seed
 
@@ -28,15 +31,24 @@ OPS = torch.ops.vae_ext
 Maybe = Tensor | None
 
 
+def as_tensor(number: float, *like: Tensor) -> Tensor:
+    """A number as a tensor, by a sum, which compilers do not compile again for each number."""
+    zero = like[0].new_zeros((), dtype=reference.arithmetic_dtype(*like))
+    return zero + number
+
+
 def resolve_noise(
     mu: Tensor,
     n_samples: int,
     seed: int | Tensor | None,
     generator: torch.Generator | None,
     noise: Maybe,
-) -> tuple[Maybe, int]:
-    """The seed as the ops take it: a tensor, or a number where that is None."""
+) -> tuple[Maybe, int | None]:
+    """The seed as the ops take it: a tensor, or a number where that is None; for a runtime without
+    our ops neither."""
     if noise is None and seed is None and generator is None:
+        if for_other_runtimes():
+            return None, None
         return draw_seed(mu)
     sources = {"noise": noise, "seed": seed, "generator": generator}
     given = [name for name, value in sources.items() if value is not None]
@@ -252,22 +264,28 @@ def bernoulli_log_likelihood(
 
     Raises:
         TypeError: a dtype or type that is not supported.
-        ValueError: shapes that do not broadcast, devices that differ, an unknown `reduction`, or
-            `event_dims` out of range.
+        ValueError: shapes that do not broadcast, devices that differ, an unknown `reduction`,
+            `event_dims` out of range, or a target outside [0, 1]. The CPU's kernels see that as
+            they read it; where a program was compiled or exported it is a RuntimeError of the same
+            words, and on other devices, which would have to be waited for, the results are NaN.
     """
     shape = checks.pair("logits", logits, "target", target, checks.TARGETS)
     dims = checks.event_dims(event_dims, len(shape))
     code = checks.reduction(reduction)
     if not use_native(logits):
+        checks.probabilities("target", target)
         return reference.bernoulli_log_likelihood(
             logits, target, event_dims=dims, reduction=reduction
         )
-    ll: Tensor = autograd.run(
-        likelihoods.BernoulliLogLikelihood,
-        OPS.bernoulli_log_likelihood.default,
-        (logits, target),
-        (dims, code),
-    )
+    try:
+        ll: Tensor = autograd.run(
+            likelihoods.BernoulliLogLikelihood,
+            OPS.bernoulli_log_likelihood.default,
+            (logits, target),
+            (dims, code),
+        )
+    except RuntimeError as error:
+        checks.raise_as_value_error(error, "target had the value ")
     return ll
 
 
@@ -298,6 +316,7 @@ def gaussian_log_likelihood(
         ValueError: shapes that do not broadcast, devices that differ, an unknown `reduction`, or
             `event_dims` out of range.
     """
+    given = logvar
     shape = checks.pair("mean", mean, "target", target)
     variance: Maybe = None
     value = 0.0
@@ -307,8 +326,11 @@ def gaussian_log_likelihood(
         checks.broadcastable_to("logvar", logvar, "mean and target", shape)
         variance = logvar
     else:
-        checks.scalar("logvar", logvar)
-        value = float(logvar)
+        logvar = checks.number("logvar", logvar, "a float or a tensor")
+        if changes(logvar):  # the op would be compiled again for each
+            variance = logvar = as_tensor(logvar, mean, target)
+        else:
+            value = float(logvar)
     dims = checks.event_dims(event_dims, len(shape))
     code = checks.reduction(reduction)
     if not use_native(mean):
@@ -321,11 +343,34 @@ def gaussian_log_likelihood(
         (mean, target, variance),
         (value, dims, code),
     )
-    return ll
+    # A number has no dtype that the elements could be promoted to.
+    return (
+        ll
+        if isinstance(given, Tensor) or reduction != "none"
+        else ll.to(reference.result_dtype(mean, target))
+    )
 
 
+@overload
 def standard_normal(
     *size: int,
+    seed: int | Tensor,
+    stream: int = 0,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor: ...
+@overload
+def standard_normal(
+    size: Sequence[int],
+    /,
+    *,
+    seed: int | Tensor,
+    stream: int = 0,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor: ...
+def standard_normal(
+    *size: int | Sequence[int],
     seed: int | Tensor,
     stream: int = 0,
     dtype: torch.dtype | None = None,
@@ -346,9 +391,12 @@ def standard_normal(
 
     Raises:
         TypeError: a dtype or type that is not supported.
-        ValueError: a seed or stream that does not fit 64 bits.
+        ValueError: a negative size, or a seed or stream that does not fit 64 bits.
     """
-    shape = size[0] if len(size) == 1 and not isinstance(size[0], int) else size
+    shape = checks.size("size", size)
+    dtype = torch.get_default_dtype() if dtype is None else dtype
+    if dtype not in checks.FLOATING:
+        raise TypeError(f"dtype was {dtype}, expected one of {checks.names(checks.FLOATING)}")
     if device is None and isinstance(seed, Tensor):
         device = seed.device
     zero = torch.zeros((), dtype=dtype, device=device)
@@ -365,8 +413,7 @@ def philox_words(n: int, seed: int, stream: int = 0) -> Tensor:
     Raises:
         TypeError, ValueError: arguments that are not integers, or do not fit 64 bits.
     """
-    if isinstance(n, bool) or not isinstance(n, int):
-        raise TypeError(f"n was {n!r}, expected an int")
+    n = checks.integer("n", n)
     if n < 0:
         raise ValueError(f"n was {n}, expected at least 0")
     seed, stream = checks.word64("seed", seed), checks.word64("stream", stream)

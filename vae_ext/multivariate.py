@@ -82,7 +82,7 @@ def kl_multivariate_normal(
     excess = (of_q - of_p) / of_p
     near = excess.abs() < 0.5
     d = 2 * torch.where(
-        near, torch.log1p(torch.where(near, excess, 0.0)), torch.log(of_q) - torch.log(of_p)
+        near, torch.log1p(excess.masked_fill(~near, 0.0)), torch.log(of_q) - torch.log(of_p)
     )
     spread = reference.half_expm1_minus_x(d).sum(-1)
     correlation = 0.5 * ratio.tril(-1).square().sum((-2, -1))

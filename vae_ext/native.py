@@ -8,9 +8,24 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import sys
 import warnings
 
 import torch
+
+
+def level_of_caller() -> int:
+    """The `stacklevel` of a warning that is to point at the code outside this package, counted from
+    the function that calls this. As warnings do, it leaves the import's own frames out."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None:
+        if not frame.f_code.co_filename.startswith("<frozen importlib"):
+            if frame.f_globals.get("__name__", "").partition(".")[0] != "vae_ext":
+                break
+            level += 1
+        frame = frame.f_back
+    return level
+
 
 try:
     import vae_ext._C as _C  # registers torch.ops.vae_ext.*
@@ -23,7 +38,7 @@ except ImportError as error:
         "run: pip install --no-build-isolation --force-reinstall --no-deps vae_ext "
         "(in a source checkout: pip install --no-build-isolation -e .), with VAE_EXT_NATIVE unset.",
         RuntimeWarning,
-        stacklevel=3,
+        stacklevel=level_of_caller(),
     )
 else:
     available = True
@@ -63,7 +78,7 @@ def warn_of_missing_cuda() -> None:
         "VAE_EXT_CUDA=1 pip install --no-build-isolation --force-reinstall --no-deps vae_ext "
         "(in a source checkout: VAE_EXT_CUDA=1 pip install --no-build-isolation -e .).",
         RuntimeWarning,
-        stacklevel=4,
+        stacklevel=level_of_caller(),
     )
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from . import checks
-from .functional import gaussian_kl
+from .functional import as_tensor, gaussian_kl
 
 __all__ = [
     "active_units",
@@ -28,11 +28,24 @@ __all__ = [
 # ---- The weight of the KL over time --------------------------------------------------------------
 
 
+def at_least_0(name: str, value: float) -> None:
+    if not checks.number(name, value) >= 0:
+        raise ValueError(f"{name} was {value}, expected 0 or more")
+
+
+def above_0(name: str, value: float) -> None:
+    if not checks.number(name, value) > 0:
+        raise ValueError(f"{name} was {value}, expected more than 0")
+
+
+def within_unit(name: str, value: float) -> None:
+    if not 0 <= checks.number(name, value) <= 1:
+        raise ValueError(f"{name} was {value}, expected 0 to 1")
+
+
 def progress(step: float, n_steps: float) -> float:
-    if not n_steps > 0:
-        raise ValueError(f"n_steps was {n_steps}, expected more than 0")
-    if not step >= 0:
-        raise ValueError(f"step was {step}, expected 0 or more")
+    at_least_0("step", step)
+    above_0("n_steps", n_steps)
     return min(step / n_steps, 1.0)
 
 
@@ -70,12 +83,10 @@ def cyclical_warmup(
     Raises:
         ValueError: a negative step, a period that is not positive, or a ramp outside (0, 1].
     """
-    if not period > 0:
-        raise ValueError(f"period was {period}, expected more than 0")
-    if not 0 < ramp <= 1:
+    above_0("period", period)
+    at_least_0("step", step)
+    if not 0 < checks.number("ramp", ramp) <= 1:
         raise ValueError(f"ramp was {ramp}, expected more than 0 and at most 1")
-    if not step >= 0:
-        raise ValueError(f"step was {step}, expected 0 or more")
     return linear_warmup(step % period, ramp * period, start, end)
 
 
@@ -101,12 +112,16 @@ def capacity(kl: Tensor, target: float, gamma: float = 1.0) -> Tensor:
 
     Raises:
         TypeError: a dtype or type that is not supported.
-        ValueError: kl is not [batch].
+        ValueError: kl is not [batch], or a negative target or gamma.
     """
     elementwise("kl", kl)
     if kl.ndim != 1:
         raise ValueError(f"kl had shape {checks.shape_text(kl.shape)}, expected [batch]")
-    return gamma * (kl.mean() - target).abs()
+    at_least_0("target", target)
+    at_least_0("gamma", gamma)
+    excess = kl.mean() - target
+    # |excess|, with a derivative of 0 at 0.
+    return gamma * excess * excess.detach().sign()
 
 
 def free_bits(kl: Tensor, minimum: float, *, group_dims: Sequence[int] = ()) -> Tensor:
@@ -131,8 +146,7 @@ def free_bits(kl: Tensor, minimum: float, *, group_dims: Sequence[int] = ()) -> 
         ValueError: a negative minimum, or group_dims that are out of range, repeated, or the batch.
     """
     elementwise("kl", kl)
-    if not minimum >= 0:
-        raise ValueError(f"minimum was {minimum}, expected 0 or more")
+    at_least_0("minimum", minimum)
     dims = [d + kl.ndim if d < 0 else d for d in group_dims]
     if len(set(dims)) != len(dims) or not all(1 <= d < kl.ndim for d in dims):
         raise ValueError(
@@ -141,7 +155,9 @@ def free_bits(kl: Tensor, minimum: float, *, group_dims: Sequence[int] = ()) -> 
         )
     terms = kl.to(torch.promote_types(kl.dtype, torch.float32))
     groups = terms.sum(dims) if dims else terms
-    return groups.mean(0).clamp(min=minimum).sum()
+    means = groups.mean(0)
+    floor = as_tensor(minimum, means)
+    return torch.where(means < floor, floor, means).sum()
 
 
 def balanced_kl(
@@ -166,8 +182,7 @@ def balanced_kl(
     Raises:
         As `gaussian_kl`; ValueError: alpha outside [0, 1].
     """
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha was {alpha}, expected 0 to 1")
+    within_unit("alpha", alpha)
 
     def kl(*tensors: Tensor) -> Tensor:
         return gaussian_kl(*tensors, event_dims=event_dims, reduction=reduction)
@@ -195,7 +210,8 @@ def balanced_sum(kls: Sequence[Tensor], sizes: Sequence[float] | None = None) ->
 
     Raises:
         TypeError: a dtype or type that is not supported.
-        ValueError: no groups, shapes that differ, or as many sizes as there are not groups.
+        ValueError: no groups, shapes that differ, not one size for each group, or a size that is
+            not positive.
     """
     if not kls:
         raise ValueError("kls was empty, expected at least one group")
@@ -206,12 +222,15 @@ def balanced_sum(kls: Sequence[Tensor], sizes: Sequence[float] | None = None) ->
                 f"kls[{i}] had shape {checks.shape_text(kl.shape)}, expected that of kls[0], "
                 f"{checks.shape_text(kls[0].shape)}"
             )
-    if sizes is not None and len(sizes) != len(kls):
-        raise ValueError(f"sizes had {len(sizes)} numbers, expected {len(kls)}, one per group")
+    if sizes is not None:
+        if len(sizes) != len(kls):
+            raise ValueError(f"sizes had {len(sizes)} numbers, expected {len(kls)}, one per group")
+        for i, size in enumerate(sizes):
+            above_0(f"sizes[{i}]", size)
     stacked = torch.stack(list(kls))
     gamma = stacked.detach().abs().flatten(1).mean(1) + 0.01  # as in NVAE: none is ever 0
     if sizes is not None:
-        gamma = gamma / torch.as_tensor(sizes, dtype=gamma.dtype, device=gamma.device)
+        gamma = torch.stack([g / size for g, size in zip(gamma, sizes, strict=True)])
     gamma = gamma / gamma.mean()
     total: Tensor = torch.tensordot(gamma, stacked, 1)
     return total
@@ -257,6 +276,7 @@ def active_units(mu: Tensor, threshold: float = 0.01) -> Tensor:
         ValueError: fewer than two points, whose variance is undefined.
     """
     elementwise("mu", mu)
+    at_least_0("threshold", threshold)
     if mu.shape[0] < 2:
         raise ValueError(
             f"mu had shape {checks.shape_text(mu.shape)}, expected at least two points"

@@ -8,10 +8,10 @@ csrc/formulas.h; arguments are as in :mod:`vae_ext.functional`, which checks the
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from . import philox
 
@@ -50,11 +50,17 @@ def reduce(terms: Tensor, event_dims: int | None, reduction: str, dtype: torch.d
     return total / n_events
 
 
+def cut(x: Tensor, low: float | Tensor, high: float | Tensor) -> Tensor:
+    """x between the bounds. Its derivative is 1 from bound to bound and 0 outside, where torch's
+    clamp changed its mind in 2.14 about what it is on a bound."""
+    return x.masked_fill(x < low, low).masked_fill(x > high, high)
+
+
 def mul_exp(a: Tensor, y: Tensor) -> Tensor:
     """a·exp(y), finite wherever the product is."""
     # Where a = 0 the product is 0 however large y is, and infinite where a is, however small.
     limit = 300.0 if a.dtype == torch.float32 else 2400.0
-    quarter = torch.exp(torch.where((a == 0) | a.isinf(), y.clamp(-limit, limit), y) * 0.25)
+    quarter = torch.exp(torch.where((a == 0) | a.isinf(), cut(y, -limit, limit), y) * 0.25)
     return a * quarter * quarter * quarter * quarter
 
 
@@ -68,14 +74,14 @@ def half_series(d: Tensor) -> Tensor:
 def split(d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Where |d| < 1, and d with the other region masked: no gradient of an unused branch."""
     near = d.abs() < 1
-    return near, torch.where(near, d, 0.0), torch.where(near, 1.0, d)
+    return near, d.masked_fill(~near, 0.0), d.masked_fill(near, 1.0)
 
 
 def half_expm1_minus_x(d: Tensor) -> Tensor:
     """(exp(d) − 1 − d) / 2."""
     near, d_near, d_far = split(d)
     half = torch.full_like(d, 0.5)
-    far = (mul_exp(half, d_far) - 0.5) - 0.5 * d_far.clamp(max=1000.0)
+    far = (mul_exp(half, d_far) - 0.5) - 0.5 * d_far.masked_fill(d_far > 1000.0, 1000.0)
     return torch.where(near, half_series(d_near), far)
 
 
@@ -108,9 +114,15 @@ def gaussian_kl(
 
 
 def noise_of(
-    shape: tuple[int, ...], seed: int | Tensor, stream: int, device: torch.device
+    shape: Sequence[int],
+    seed: int | Tensor | None,
+    stream: int,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> Tensor:
-    return philox.standard_normal(shape, seed, stream, device)
+    if seed is None:  # in a program for a runtime that draws its own
+        return torch.randn(tuple(shape), device=device, dtype=dtype)
+    return philox.standard_normal(tuple(shape), seed, stream, device, dtype)
 
 
 def reparameterize(
@@ -118,14 +130,14 @@ def reparameterize(
     logvar: Tensor,
     *,
     n_samples: int | None = None,
-    seed: int | Tensor = 0,
+    seed: int | Tensor | None = 0,
     noise: Tensor | None = None,
     stream: int = 0,
 ) -> Tensor:
     dtype = arithmetic_dtype(mu, logvar)
     shape = mu.shape if n_samples is None else (n_samples, *mu.shape)
     if noise is None:
-        noise = noise_of(tuple(shape), seed, stream, mu.device)
+        noise = noise_of(shape, seed, stream, mu.device, dtype)
     z = mu.to(dtype) + mul_exp(noise.to(dtype), 0.5 * logvar.to(dtype))
     return z.to(result_dtype(mu, logvar))
 
@@ -135,7 +147,7 @@ def reparameterize_with_kl(
     logvar: Tensor,
     *,
     n_samples: int | None = None,
-    seed: int | Tensor = 0,
+    seed: int | Tensor | None = 0,
     noise: Tensor | None = None,
     stream: int = 0,
     event_dims: int | None = None,
@@ -147,10 +159,10 @@ def reparameterize_with_kl(
     return z, gaussian_kl(mu, logvar, event_dims=event_dims, reduction=reduction)
 
 
-def bounded(logvar: Tensor, low: float, high: float, soft: bool) -> Tensor:
+def bounded(logvar: Tensor, low: float | Tensor, high: float | Tensor, soft: bool) -> Tensor:
     """Between the bounds, by a cut or by a tanh; the arithmetic dtype stays."""
     if not soft:
-        return logvar.clamp(low, high)
+        return cut(logvar, low, high)
     half = 0.5 * (high - low)
     y = (logvar - (low + half)) / half
     # tanh from e = exp(-2 |y|): the derivatives of torch's tanh and expm1 lose their digits where
@@ -158,7 +170,7 @@ def bounded(logvar: Tensor, low: float, high: float, soft: bool) -> Tensor:
     twice = torch.where(y < 0, 2 * y, -2 * y)
     e = torch.exp(twice)
     near = twice > -1
-    t = torch.where(near, -torch.expm1(torch.where(near, twice, 0.0)), 1 - e) / (1 + e)
+    t = torch.where(near, -torch.expm1(twice.masked_fill(~near, 0.0)), 1 - e) / (1 + e)
     return (low + half) + half * torch.where(y < 0, -t, t)
 
 
@@ -172,7 +184,7 @@ def latent(
     bounds: tuple[float, float, bool] | None,
     outputs: int,
     n_samples: int | None = None,
-    seed: int | Tensor = 0,
+    seed: int | Tensor | None = 0,
     noise: Tensor | None = None,
     stream: int = 0,
     event_dims: int | None = None,
@@ -199,7 +211,7 @@ def sample_with_log_densities(
     *,
     n_samples: int,
     gradient: str,
-    seed: int | Tensor = 0,
+    seed: int | Tensor | None = 0,
     noise: Tensor | None = None,
     stream: int = 0,
     event_dims: int | None = None,
@@ -207,7 +219,7 @@ def sample_with_log_densities(
     dtype = arithmetic_dtype(mu, logvar)
     m, lv = mu.to(dtype), logvar.to(dtype)
     if noise is None:
-        noise = noise_of((n_samples, *mu.shape), seed, stream, mu.device)
+        noise = noise_of((n_samples, *mu.shape), seed, stream, mu.device, dtype)
     eps = noise.to(dtype)
     step = mul_exp(eps, 0.5 * lv)
     z = m + step
@@ -220,7 +232,7 @@ def sample_with_log_densities(
         height = lv.detach()
         s = mul_exp(step + (m - m.detach()), -0.5 * height)
     if s is not eps:
-        s = eps.detach() + torch.where(s.isfinite(), s - s.detach(), 0.0)
+        s = eps.detach() + (s - s.detach()).masked_fill(~s.isfinite(), 0.0)
     constant = math.log(2 * math.pi)
     log_q = -(0.5 * s * s + 0.5 * (height + constant))
     log_p = -(0.5 * z * z + 0.5 * constant)
@@ -232,20 +244,34 @@ def sample_with_log_densities(
     )
 
 
+def weighted(grad_z: Tensor | None, grad_weights: Tensor | None) -> Tensor | None:
+    """The gradient of samples whose normalized weights came back as the gradient of zeros.
+
+    They came as w · g, g being what the loss makes of an event, and over the samples w sums to 1.
+    """
+    if grad_z is None or grad_weights is None:
+        return grad_z
+    total = grad_weights.sum(0)
+    # Zeros are what no weights come as, where somebody writes them out.
+    share = torch.where(total == 0, torch.ones_like(grad_weights), grad_weights / total)
+    return grad_z * share.reshape(*share.shape, *[1] * (grad_z.ndim - share.ndim)).to(grad_z.dtype)
+
+
 def bernoulli_log_likelihood(
     logits: Tensor, target: Tensor, *, event_dims: int | None = None, reduction: str = "event"
 ) -> Tensor:
     dtype = arithmetic_dtype(logits, target)
     x, t = logits.to(dtype), target.to(dtype)
+    # Where nobody can refuse a target that is no probability it becomes NaN.
+    t = t.masked_fill((t < 0) | (t > 1), math.nan)
     # An infinite logit that agrees with its target would be inf · 0, whose limit is 0.
     agree = ((t == 1) & (x > 0)) | ((t == 0) & (x < 0))
-    x = torch.where(agree, x.clamp(-1e30, 1e30), x)
+    x = torch.where(agree, cut(x, -1e30, 1e30), x)
     # t x − softplus(x), on each side of 0 as a sum of two terms of one sign; the derivative by t
     # is x on both.
-    above, below = torch.where(x > 0, x, 0.0), torch.where(x > 0, 0.0, x)
-    terms = torch.where(
-        x > 0, (t - 1) * above + F.logsigmoid(above), t * below + F.logsigmoid(-below)
-    )
+    above, below = x.masked_fill(~(x > 0), 0.0), x.masked_fill(x > 0, 0.0)
+    softplus = torch.log1p(torch.exp(torch.where(x > 0, -x, x)))
+    terms = torch.where(x > 0, (t - 1) * above, t * below) - softplus
     return reduce(terms, event_dims, reduction, result_dtype(logits, target))
 
 
@@ -262,9 +288,9 @@ def gaussian_log_likelihood(
     if isinstance(logvar, Tensor):
         lv = logvar.to(dtype)
     else:
-        lv = torch.tensor(logvar, dtype=dtype, device=mean.device)
+        lv = torch.full((), logvar, dtype=dtype, device=mean.device)
     s = mul_exp(target.to(dtype) - mean.to(dtype), -0.5 * lv)
     # At logvar = −inf a target that is missed wins over the density's height.
-    height = torch.where((s != 0) & (lv < -1e30), -1e30, lv)
+    height = lv.expand_as(s).masked_fill((s != 0) & (lv < -1e30), -1e30)
     terms = -((0.5 * s) * s + 0.5 * (height + math.log(2 * math.pi)))
     return reduce(terms, event_dims, reduction, result_dtype(*tensors))

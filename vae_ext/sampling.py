@@ -3,23 +3,15 @@ is held in one tensor or kept between bounds."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
 from . import reference
-from .autograd import (
-    MASKS,
-    OPS,
-    REDUCTION_NAMES,
-    Maybe,
-    NativeFunction,
-    differentiable,
-    graph_wanted,
-    only_wanted,
-)
+from .autograd import MASKS, REDUCTION_NAMES, Found, Maybe, NativeFunction, draws, only_wanted
 from .checks import GRADIENTS
-from .ops import call
+from .ops import OPS, call
 from .reference import KL, Z
 
 SCORE = GRADIENTS.index("score")
@@ -29,6 +21,9 @@ class SampleWithLogDensities(NativeFunction):
     """Tensors mu, logvar, noise, seed; options seed_value, stream, n_samples, event_dims, and the
     number of what flows back. Noise is not differentiated."""
 
+    op = OPS.sample_with_log_densities.default
+    n_tensors = 4
+
     @staticmethod
     def forward(
         ctx: Any, mu: Tensor, logvar: Tensor, noise: Maybe, seed: Maybe, options: tuple[int, ...]
@@ -36,54 +31,47 @@ class SampleWithLogDensities(NativeFunction):
         ctx.save_for_backward(mu, logvar, noise, seed)
         ctx.options = options
         ctx.set_materialize_grads(False)
-        *op_options, flow = options
-        z, log_q, log_p = call(
-            OPS.sample_with_log_densities.default, mu, logvar, noise, seed, *op_options
+        z, log_q, log_p, weights = call(
+            OPS.sample_with_log_densities.default, mu, logvar, noise, seed, *options
         )
-        if flow == SCORE:
-            ctx.mark_non_differentiable(z, log_p)
-        return z, log_q, log_p
+        if options[-1] == SCORE:
+            ctx.mark_non_differentiable(z, log_p, weights)
+        return z, log_q, log_p, weights
 
     @staticmethod
-    def backward(ctx: Any, grad_z: Maybe, grad_q: Maybe, grad_p: Maybe) -> Any:
-        seed_value, stream, n_samples, event_dims, flow = ctx.options
-        if flow == SCORE:
-            grad_z = grad_p = None
-        if grad_z is None and grad_q is None and grad_p is None:
-            return None, None, None, None, None
-        mu, logvar, noise, seed = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[:2]
-
-        if graph_wanted():
-
-            def function(mu: Tensor, logvar: Tensor) -> tuple[Tensor, ...]:
-                return reference.sample_with_log_densities(
-                    mu,
-                    logvar,
-                    n_samples=n_samples,
-                    gradient=GRADIENTS[flow],
-                    seed=seed_value if seed is None else seed,
-                    noise=noise,
-                    stream=stream,
-                    event_dims=event_dims,
-                )
-
-            incoming = (grad_z, grad_q, grad_p)
-            return (*differentiable(function, (mu, logvar), wanted, incoming), None, None, None)
-
-        gradients = call(
-            OPS.sample_with_log_densities_backward.default,
-            grad_z,
-            grad_q,
-            grad_p,
+    def formula(tensors: Sequence[Any], options: tuple[Any, ...]) -> Any:
+        mu, logvar, *noise = tensors
+        *numbers, event_dims, flow = options
+        found = reference.sample_with_log_densities(
             mu,
             logvar,
-            noise,
-            seed,
-            *ctx.options,
-            MASKS[wanted],
+            **draws(*noise, *numbers),
+            event_dims=event_dims,
+            gradient=GRADIENTS[flow],
         )
-        return (*only_wanted(gradients, wanted), None, None, None)
+        return (*found, None)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Maybe) -> Any:
+        grad_z, grad_q, grad_p, grad_weights = grads
+        if ctx.options[-1] == SCORE:
+            grad_z = grad_p = None
+        grad_z = reference.weighted(grad_z, grad_weights)
+        return NativeFunction.backward(ctx, grad_z, grad_q, grad_p, None)
+
+    @staticmethod
+    def gradients(ctx: Any, wanted: tuple[bool, ...], *grads: Maybe) -> Found:
+        *flowing, _ = grads
+        if all(g is None for g in flowing):
+            return None, None, None, None
+        found = call(
+            OPS.sample_with_log_densities_backward.default,
+            *flowing,
+            *ctx.saved_tensors,
+            *ctx.options,
+            MASKS[wanted[:2]],
+        )
+        return (*only_wanted(found, wanted[:2]), None, None)
 
 
 HARD, SOFT = 1, 2
@@ -92,14 +80,10 @@ HARD, SOFT = 1, 2
 class Latent(NativeFunction):
     """Tensors mu, logvar, noise, seed; or, where logvar is None, both in one tensor, halves along
     `dim`, whose gradient comes back as one. Options seed_value, stream, n_samples, bounds, low,
-    high, event_dims, reduction, outputs, dim."""
+    high, event_dims, reduction, dim, outputs."""
 
-    @staticmethod
-    def halves(mu: Tensor, logvar: Maybe, dim: int) -> tuple[Tensor, Tensor]:
-        if logvar is not None:
-            return mu, logvar
-        size = mu.shape[dim] // 2
-        return mu.narrow(dim, 0, size), mu.narrow(dim, size, size)
+    op = OPS.latent.default
+    n_tensors = 4
 
     @staticmethod
     def forward(
@@ -108,10 +92,8 @@ class Latent(NativeFunction):
         ctx.save_for_backward(mu, logvar, noise, seed)
         ctx.options = options
         ctx.set_materialize_grads(False)
-        *op_options, dim = options
-        parameters = Latent.halves(mu, logvar, dim)
-        z, kl = call(OPS.latent.default, *parameters, noise, seed, *op_options)
-        outputs = op_options[-1]
+        z, kl = call(OPS.latent.default, mu, logvar, noise, seed, *options)
+        outputs = options[-1]
         if outputs == Z:
             ctx.mark_non_differentiable(kl)
         elif outputs == KL:
@@ -119,46 +101,33 @@ class Latent(NativeFunction):
         return z, kl
 
     @staticmethod
-    def backward(ctx: Any, grad_z: Maybe, grad_kl: Maybe) -> Any:
-        *numbers, bounds, low, high, event_dims, reduction, outputs, dim = ctx.options
-        grad_z, grad_kl = (grad_z if outputs & Z else None), (grad_kl if outputs & KL else None)
-        if grad_z is None and grad_kl is None:
-            return None, None, None, None, None
-        mu, logvar, noise, seed = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[:2]
-
-        if graph_wanted():
-            seed_value, stream, n_samples = numbers
-
-            def function(mu: Tensor, logvar: Maybe) -> tuple[Tensor, ...]:
-                found = reference.latent(
-                    *Latent.halves(mu, logvar, dim),
-                    bounds=(low, high, bounds == SOFT) if bounds else None,
-                    outputs=outputs,
-                    n_samples=n_samples or None,
-                    seed=seed_value if seed is None else seed,
-                    noise=noise,
-                    stream=stream,
-                    event_dims=event_dims,
-                    reduction=REDUCTION_NAMES[reduction],
-                )
-                return tuple(t for t in found if t is not None)
-
-            asked = ((Z, grad_z), (KL, grad_kl))
-            incoming = [grad for bit, grad in asked if outputs & bit]
-            found = differentiable(function, (mu, logvar), wanted, incoming)
-            return (*found, None, None, None)
-
-        packed = logvar is None
-        gradients = call(
-            OPS.latent_backward.default,
-            grad_z,
-            grad_kl,
-            *Latent.halves(mu, logvar, dim),
-            noise,
-            seed,
-            *ctx.options[:8],
-            dim if packed else -1,
-            MASKS[wanted],
+    def formula(tensors: Sequence[Any], options: tuple[Any, ...]) -> Any:
+        mu, logvar, *noise = tensors
+        *numbers, bounds, low, high, event_dims, reduction, dim, outputs = options
+        if logvar is None:
+            mu, logvar = mu.chunk(2, dim)
+        return reference.latent(
+            mu,
+            logvar,
+            **draws(*noise, *numbers),
+            bounds=(low, high, bounds == SOFT) if bounds else None,
+            outputs=outputs,
+            event_dims=event_dims,
+            reduction=REDUCTION_NAMES[reduction],
         )
-        return (*only_wanted(gradients, wanted), None, None, None)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Maybe) -> Any:
+        outputs = ctx.options[-1]  # of the other there is a gradient too, of no elements
+        asked = [g if outputs & bit else None for bit, g in zip((Z, KL), grads, strict=True)]
+        return NativeFunction.backward(ctx, *asked)
+
+    @staticmethod
+    def gradients(ctx: Any, wanted: tuple[bool, ...], *grads: Maybe) -> Found:
+        if all(g is None for g in grads):
+            return None, None, None, None
+        *options, _ = ctx.options
+        found = call(
+            OPS.latent_backward.default, *grads, *ctx.saved_tensors, *options, MASKS[wanted[:2]]
+        )
+        return (*only_wanted(found, wanted[:2]), None, None)

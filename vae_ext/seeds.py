@@ -8,16 +8,8 @@ import torch
 from torch import Tensor
 
 from . import native
+from .dispatch import tracing, transforming, within
 
-# Opaque to compilers and tagged as random: compiled programs draw the seeds that eager ones do.
-# `call` is a number that no other call has: where there is a backward pass torch's compiler makes
-# one of two calls that are equal, whatever they are tagged as. Where it computes a checkpointed
-# region again it looks for `device` among the keywords.
-torch.library.define(
-    "vae_ext::draw_seed",
-    "(int call, *, Device device) -> Tensor",
-    tags=(torch.Tag.nondeterministic_seeded,),
-)
 CALLS = itertools.count()
 
 
@@ -35,22 +27,44 @@ def draw(device: torch.device, generator: torch.Generator | None = None) -> Tens
     return torch.empty((), dtype=torch.int64, device=device).random_(generator=generator)
 
 
-@torch.library.impl("vae_ext::draw_seed", "CompositeExplicitAutograd")
-def _(call: int, *, device: torch.device) -> Tensor:
-    return draw(device)
+def draw_for_vmap(device: torch.device) -> Tensor:
+    """The same, not in place: vmap has its say on randomness, and may want one for each example."""
+    return torch.randint(2**63 - 1, (), dtype=torch.int64, device=device)
 
 
-@torch.library.register_fake("vae_ext::draw_seed")
-def _(call: int, *, device: torch.device) -> Tensor:
-    return torch.empty((), dtype=torch.int64, device=device)
+# Opaque to compilers and tagged as random: compiled programs draw the seeds that eager ones do.
+# `call` is a number that no other call has: where there is a backward pass torch's compiler makes
+# one of two calls that are equal, whatever they are tagged as. Where it computes a checkpointed
+# region again it looks for `device` among the keywords.
+def register() -> None:
+    torch.library.define(
+        "vae_ext::draw_seed",
+        "(int call, *, Device device) -> Tensor",
+        tags=(torch.Tag.nondeterministic_seeded,),
+    )
+
+    @torch.library.impl("vae_ext::draw_seed", "CompositeExplicitAutograd")
+    def _(call: int, *, device: torch.device) -> Tensor:
+        return draw(device)
+
+    @torch.library.register_fake("vae_ext::draw_seed")
+    def _(call: int, *, device: torch.device) -> Tensor:
+        return torch.empty((), dtype=torch.int64, device=device)
+
+
+if not hasattr(torch.ops.vae_ext, "draw_seed"):
+    register()
 
 
 def draw_seed(mu: Tensor) -> tuple[Tensor | None, int]:
     """A seed from torch's generator of mu's device: a tensor, or a number where that is None."""
+    if transforming():
+        return (draw_for_vmap if within("Vmap") else draw)(mu.device), 0
+    if torch._C._get_tracing_state() is not None:
+        return draw(mu.device), 0  # torch.jit would fold an op of ours into a constant
     # Whoever traces must see an op, not a number that would become a constant.
-    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0:
+    if tracing():
         return torch.ops.vae_ext.draw_seed(call_number(), device=mu.device), 0
-    # vmap has its say on randomness: it must see torch's own op.
-    if native.available and mu.is_cpu and not torch._C._are_functorch_transforms_active():
+    if native.available and mu.is_cpu:
         return None, native.draw_cpu_seed()
     return draw(mu.device), 0

@@ -1,17 +1,45 @@
 // Bernoulli log-likelihood from logits, forward and backward.
 #include <torch/csrc/stable/library.h>
 
+#include <atomic>
+
 #include "reduce.h"
 
 namespace vae_ext {
 namespace {
 
+// Looks at the targets while they are in the cache, and refuses those that are no probabilities:
+// bytes of an image, which nobody has divided by 255, would give a likelihood like any other.
+template <class T>
+class Probabilities {
+ public:
+  void see(int n, const T* targets) {
+    if (!kernels<T>().any_no_probability(n, targets)) return;
+    for (int i = 0; i < n; ++i) {
+      if (!within(targets[i])) one_.store(targets[i], std::memory_order_relaxed);
+    }
+  }
+  void check() const {
+    STD_TORCH_CHECK(within(one_.load()), "target had the value ", one_.load(),
+                    ", expected values in [0, 1]");
+  }
+
+ private:
+  static bool within(T target) { return !(target < T(0) || target > T(1)); }
+
+  std::atomic<T> one_ = T(0);  // the last seen that is not within, if any
+};
+
 template <class T>
 void forward(const EventPlan& plan, const Tensor& out, const Tensor& logits, const Tensor& target) {
   const auto& k = kernels<T>();
   const Input<T> x(logits, plan.shape), t(target, plan.shape);
-  reduce_terms<T, 2>(plan, out, {&x, &t},
-                     [&](int n, const auto& in, T* terms) { k.bernoulli(n, terms, in[0], in[1]); });
+  Probabilities<T> probabilities;
+  reduce_terms<T, 2>(plan, out, {&x, &t}, [&](int n, const auto& in, T* terms) {
+    probabilities.see(n, in[1]);
+    k.bernoulli(n, terms, in[0], in[1]);
+  });
+  probabilities.check();
 }
 
 Tensor bernoulli_log_likelihood(const Tensor& logits, const Tensor& target, int64_t event_dims,
@@ -65,14 +93,17 @@ Gradients forward_backward(const EventPlan& plan, const Tensor& out, const Tenso
   const Input<T> x(logits, plan.shape), t(target, plan.shape);
   Tensor dlogits = empty_like(logits, logits.scalar_type());
   const Output<T> gradient(dlogits);
+  Probabilities<T> probabilities;
   sum_everything<T, 1>(plan, {&out}, [&](int64_t start, int n, T(&terms)[1][kTile]) {
     Tiles<T, 2> in;
     in.load({&x, &t}, start, n);
+    probabilities.see(n, in[1]);
     alignas(64) T buffer[kTile];
     T* values = gradient.begin(start, n, buffer);
     k.bernoulli_both(n, terms[0], values, in[0], in[1], incoming);
     gradient.finish(start, n, values, buffer);
   });
+  probabilities.check();
   return {dlogits, empty({0}, target.scalar_type(), target)};
 }
 

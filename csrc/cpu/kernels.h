@@ -25,6 +25,9 @@ struct Kernels {
   // The words themselves.
   void (*words)(int n, uint64_t seed, uint64_t stream, uint64_t start, int64_t* out);
 
+  // Whether any target of a Bernoulli log-likelihood is outside [0, 1].
+  bool (*any_no_probability)(int n, const T* targets);
+
   // The sum in double, in an order that depends on n alone.
   double (*sum)(int n, const T* x);
   // out += x

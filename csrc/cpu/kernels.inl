@@ -28,6 +28,27 @@ inline bool small(int n, const float* x) {
 }
 inline bool small(int, const double*) { return false; }  // its exp is the C library's
 
+// Like small(): a probability's bits, as an integer, lie between those of 0 and of 1. The others
+// are looked at one by one, since -0 and NaN are let pass.
+template <class T>
+bool any_no_probability_exact(int n, const T* targets) {
+  bool found = false;
+  for (int i = 0; i < n; ++i) found = found || no_probability(targets[i]);
+  return found;
+}
+inline bool any_no_probability(int n, const float* targets) {
+  const int32_t one = static_cast<int32_t>(bits_of(1.f));
+  int32_t outside = 0;
+  for (int i = 0; i < n; ++i) {
+    const int32_t bits = static_cast<int32_t>(bits_of(targets[i]));
+    outside |= bits | (one - bits);
+  }
+  return outside < 0 && any_no_probability_exact(n, targets);
+}
+inline bool any_no_probability(int n, const double* targets) {
+  return any_no_probability_exact(n, targets);
+}
+
 // The loops over a formula: its arguments are as many input tiles. The output never aliases an
 // input, which the compiler must be told before it vectorizes.
 #define VAE_EXT_TILE_LOOP(formula)                                         \
@@ -185,6 +206,7 @@ constexpr Kernels<T> make_kernels() {
   k.store = store<T>;
   k.noise = noise<T>;
   k.words = words;
+  k.any_no_probability = any_no_probability;
   k.sum = sum<T>;
   k.fill = fill<T>;
   k.add = add<T>;

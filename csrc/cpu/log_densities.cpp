@@ -86,14 +86,14 @@ void forward(const Tensor& z, const Tensor& log_q, const Tensor& log_p, const Ev
   }
 }
 
-std::tuple<Tensor, Tensor, Tensor> sample_with_log_densities(
+std::tuple<Tensor, Tensor, Tensor, Tensor> sample_with_log_densities(
     const Tensor& mu, const Tensor& logvar, const MaybeTensor& noise, const MaybeTensor& seed,
-    int64_t seed_value, int64_t stream, int64_t n_samples, int64_t event_dims) {
+    int64_t seed_value, int64_t stream, int64_t n_samples, int64_t event_dims, int64_t flow) {
   const DrawProblem d(mu, logvar, n_samples, event_dims);
-  auto [z, log_q, log_p] = d.allocate(mu);
+  const auto [z, log_q, log_p, weights] = d.allocate(mu, flow);
   const auto run = d.wide() ? forward<double> : forward<float>;
   run(z, log_q, log_p, d.plan, mu, logvar, NoiseSpec{noise, seed, seed_value, stream}, n_samples);
-  return {z, log_q, log_p};
+  return {z, log_q, log_p, weights};
 }
 
 template <class T>

@@ -198,10 +198,12 @@ Tensor reparameterize_dnoise(const Tensor& grad_z, const Tensor& logvar, const T
 // ---- With bounds on logvar, and gradients side by side ------------------------------------------
 
 // outputs: bit 0 for z, bit 1 for the KL; the other is empty.
-std::tuple<Tensor, Tensor> latent(const Tensor& mu, const Tensor& logvar, const MaybeTensor& noise,
-                                  const MaybeTensor& seed, int64_t seed_value, int64_t stream,
-                                  int64_t n_samples, int64_t bounds_kind, double low, double high,
-                                  int64_t event_dims, int64_t reduction, int64_t outputs) {
+std::tuple<Tensor, Tensor> latent(const Tensor& mu_or_both, const MaybeTensor& maybe_logvar,
+                                  const MaybeTensor& noise, const MaybeTensor& seed,
+                                  int64_t seed_value, int64_t stream, int64_t n_samples,
+                                  int64_t bounds_kind, double low, double high, int64_t event_dims,
+                                  int64_t reduction, int64_t dim, int64_t outputs) {
+  const auto [mu, logvar] = parameters(mu_or_both, maybe_logvar, dim);
   const EventPlan plan(shape_of(mu), event_dims, reduction);
   const Bounds bounds{bounds_kind, low, high};
   const NoiseSpec spec{noise, seed, seed_value, stream};
@@ -222,12 +224,14 @@ std::tuple<Tensor, Tensor> latent(const Tensor& mu, const Tensor& logvar, const 
   return {z, kl};
 }
 
-// dim >= 0: both gradients in one tensor, side by side along it; else two tensors.
-Gradients latent_backward(const MaybeTensor& grad_z, const MaybeTensor& grad_kl, const Tensor& mu,
-                          const Tensor& logvar, const MaybeTensor& noise, const MaybeTensor& seed,
-                          int64_t seed_value, int64_t stream, int64_t n_samples,
-                          int64_t bounds_kind, double low, double high, int64_t event_dims,
-                          int64_t reduction, int64_t dim, int64_t wanted) {
+// Of a tensor that holds both parameters the gradient is one tensor too.
+Gradients latent_backward(const MaybeTensor& grad_z, const MaybeTensor& grad_kl,
+                          const Tensor& mu_or_both, const MaybeTensor& maybe_logvar,
+                          const MaybeTensor& noise, const MaybeTensor& seed, int64_t seed_value,
+                          int64_t stream, int64_t n_samples, int64_t bounds_kind, double low,
+                          double high, int64_t event_dims, int64_t reduction, int64_t dim,
+                          int64_t wanted) {
+  const auto [mu, logvar] = parameters(mu_or_both, maybe_logvar, dim);
   const EventPlan plan(shape_of(mu), event_dims, reduction);
   const auto run =
       sample_type(mu, logvar) == ScalarType::Double ? backward<double> : backward<float>;
@@ -235,7 +239,7 @@ Gradients latent_backward(const MaybeTensor& grad_z, const MaybeTensor& grad_kl,
     return run(grad_z, grad_kl, plan, mu, logvar, Bounds{bounds_kind, low, high},
                NoiseSpec{noise, seed, seed_value, stream}, n_samples, which, outs);
   };
-  if (dim < 0) return to(Wanted(wanted), nullptr);
+  if (maybe_logvar) return to(Wanted(wanted), nullptr);
   return {side_by_side(mu, dim, [&](const Tensor* pair) { to(Wanted(3), pair); }),
           empty({0}, mu.scalar_type(), mu)};
 }

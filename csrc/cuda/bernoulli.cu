@@ -8,11 +8,18 @@
 namespace vae_ext {
 namespace {
 
+// Without a word to the host a kernel cannot refuse a target that is no probability: it becomes
+// NaN, and so do the value and the gradients.
+template <class T>
+VAE_EXT_DEVICE T checked(T target) {
+  return no_probability(target) ? T(NAN) : target;
+}
+
 struct Value {  // logits, target
   static constexpr int kInputs = 2, kOutputs = 1;
   template <class T>
   VAE_EXT_DEVICE static void apply(const T (&in)[2], T (&out)[1]) {
-    out[0] = bernoulli(in[0], in[1]);
+    out[0] = bernoulli(in[0], checked(in[1]));
   }
 };
 
@@ -20,7 +27,7 @@ struct Derivatives {  // incoming, logits, target
   static constexpr int kInputs = 3, kOutputs = 2;
   template <class T>
   VAE_EXT_DEVICE static void apply(const T (&in)[3], T (&out)[2]) {
-    out[0] = bernoulli_dlogit(in[0], in[1], in[2]);
+    out[0] = bernoulli_dlogit(in[0], in[1], checked(in[2]));
     out[1] = bernoulli_dtarget(in[0], in[1]);
   }
 };
@@ -29,8 +36,9 @@ struct Both {  // incoming, logits, target
   static constexpr int kInputs = 3, kOutputs = 3;
   template <class T>
   VAE_EXT_DEVICE static void apply(const T (&in)[3], T (&out)[3]) {
-    out[0] = bernoulli(in[1], in[2]);
-    out[1] = bernoulli_dlogit(in[0], in[1], in[2]);
+    const T target = checked(in[2]);
+    out[0] = bernoulli(in[1], target);
+    out[1] = bernoulli_dlogit(in[0], in[1], target);
     out[2] = bernoulli_dtarget(in[0], in[1]);
   }
 };

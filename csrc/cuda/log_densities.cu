@@ -106,11 +106,11 @@ void some_samples(const Launcher& launcher, const EventPlan& plan, const Tensor&
               });
 }
 
-std::tuple<Tensor, Tensor, Tensor> sample_with_log_densities(
+std::tuple<Tensor, Tensor, Tensor, Tensor> sample_with_log_densities(
     const Tensor& mu, const Tensor& logvar, const MaybeTensor& noise, const MaybeTensor& seed,
-    int64_t seed_value, int64_t stream, int64_t n_samples, int64_t event_dims) {
+    int64_t seed_value, int64_t stream, int64_t n_samples, int64_t event_dims, int64_t flow) {
   const DrawProblem d(mu, logvar, n_samples, event_dims);
-  auto [z, log_q, log_p] = d.allocate(mu);
+  const auto [z, log_q, log_p, weights] = d.allocate(mu, flow);
   const NoiseSource source = noise_source(noise, seed, seed_value, stream);
   const Launcher launcher(mu);
   int64_t done = 0;
@@ -120,7 +120,7 @@ std::tuple<Tensor, Tensor, Tensor> sample_with_log_densities(
   for (; done < n_samples; ++done) {
     some_samples<1>(launcher, d.plan, z, log_q, log_p, mu, logvar, noise, source, done);
   }
-  return {z, log_q, log_p};
+  return {z, log_q, log_p, weights};
 }
 
 // ---- Backward ----------------------------------------------------------------------------------

@@ -118,10 +118,12 @@ std::tuple<Tensor, Tensor> reparameterize_with_kl_op(const Tensor& mu, const Ten
 }
 
 // outputs: bit 0 for z, bit 1 for the KL; the other is empty.
-std::tuple<Tensor, Tensor> latent(const Tensor& mu, const Tensor& logvar, const MaybeTensor& noise,
-                                  const MaybeTensor& seed, int64_t seed_value, int64_t stream,
-                                  int64_t n_samples, int64_t bounds_kind, double low, double high,
-                                  int64_t event_dims, int64_t reduction, int64_t outputs) {
+std::tuple<Tensor, Tensor> latent(const Tensor& mu_or_both, const MaybeTensor& maybe_logvar,
+                                  const MaybeTensor& noise, const MaybeTensor& seed,
+                                  int64_t seed_value, int64_t stream, int64_t n_samples,
+                                  int64_t bounds_kind, double low, double high, int64_t event_dims,
+                                  int64_t reduction, int64_t dim, int64_t outputs) {
+  const auto [mu, logvar] = parameters(mu_or_both, maybe_logvar, dim);
   const EventPlan plan(shape_of(mu), event_dims, reduction);
   const Bounds bounds{bounds_kind, low, high};
   const Wanted wanted(outputs);
@@ -272,18 +274,20 @@ Gradients reparameterize_with_kl_backward(const MaybeTensor& grad_z, const Maybe
                   noise_source(noise, seed, seed_value, stream), n_samples, Wanted(wanted));
 }
 
-// dim >= 0: both gradients in one tensor, side by side along it; else two tensors.
-Gradients latent_backward(const MaybeTensor& grad_z, const MaybeTensor& grad_kl, const Tensor& mu,
-                          const Tensor& logvar, const MaybeTensor& noise, const MaybeTensor& seed,
-                          int64_t seed_value, int64_t stream, int64_t n_samples,
-                          int64_t bounds_kind, double low, double high, int64_t event_dims,
-                          int64_t reduction, int64_t dim, int64_t wanted) {
+// Of a tensor that holds both parameters the gradient is one tensor too.
+Gradients latent_backward(const MaybeTensor& grad_z, const MaybeTensor& grad_kl,
+                          const Tensor& mu_or_both, const MaybeTensor& maybe_logvar,
+                          const MaybeTensor& noise, const MaybeTensor& seed, int64_t seed_value,
+                          int64_t stream, int64_t n_samples, int64_t bounds_kind, double low,
+                          double high, int64_t event_dims, int64_t reduction, int64_t dim,
+                          int64_t wanted) {
+  const auto [mu, logvar] = parameters(mu_or_both, maybe_logvar, dim);
   const EventPlan plan(shape_of(mu), event_dims, reduction);
   const auto to = [&](Wanted which, const Tensor* outs) {
     return backward(grad_z, grad_kl, plan, mu, logvar, Bounds{bounds_kind, low, high}, noise,
                     noise_source(noise, seed, seed_value, stream), n_samples, which, outs);
   };
-  if (dim < 0) return to(Wanted(wanted), nullptr);
+  if (maybe_logvar) return to(Wanted(wanted), nullptr);
   return {side_by_side(mu, dim, [&](const Tensor* pair) { to(Wanted(3), pair); }),
           empty({0}, mu.scalar_type(), mu)};
 }

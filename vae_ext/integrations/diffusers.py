@@ -17,6 +17,8 @@ give the same numbers as without. What differs, since diffusers' is not what its
   CPU.
 - The KL to a `deterministic` one is inf, also where diffusers' is NaN.
 - Near N(0, I) the KL keeps its digits, and is never negative.
+- Where logvar lies on a bound, -30 or 20, its gradient passes, as it did in diffusers up to torch
+  2.13. From 2.14 on torch's clamp stops it there.
 
 :class:`BugForBugDistribution` has diffusers' own `kl` and `nll`; :class:`FusedNoiseDistribution`
 draws its noise inside the kernel, which costs less time and keeps nothing of it for backward, but
@@ -26,15 +28,15 @@ is other noise.
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from diffusers.models.autoencoders import vae
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
-from torch.distributions.utils import lazy_property
 
 from ..distributions import DiagonalGaussian
 from ..functional import gaussian_kl, gaussian_log_likelihood
@@ -52,6 +54,24 @@ Original: Any = vae.DiagonalGaussianDistribution
 BOUNDS = (-30.0, 20.0)  # of logvar, diffusers' own
 
 
+class Computed:
+    """An attribute that is computed when it is first read, unless it was assigned before.
+
+    What was assigned counts from then on, as in diffusers, where all are plain attributes.
+    """
+
+    def __init__(self, function: Callable[[Any], Tensor]) -> None:
+        self.function = function
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if instance is None:
+            return self
+        with torch.enable_grad():
+            value = self.function(instance)
+        vars(instance)[self.function.__name__] = value
+        return value
+
+
 class BugForBugDistribution(Original):  # type: ignore[misc]
     """diffusers' own, but that sampling and its gradient are one pass over `parameters` each.
 
@@ -67,26 +87,39 @@ class BugForBugDistribution(Original):  # type: ignore[misc]
     """
 
     def __init__(self, parameters: Tensor, deterministic: bool = False) -> None:
+        self._assigned: tuple[str, ...] = ()
         self.parameters, self.deterministic = parameters, deterministic
         self._gaussian = DiagonalGaussian.from_moments(
             parameters, bounds=BOUNDS, validate_args=False
         )
 
-    @property
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in ("mean", "logvar", "std", "var"):
+            self._assigned += (name,)
+        super().__setattr__(name, value)
+
+    def _uses_assigned(self, *names: str) -> bool:
+        return any(name in self._assigned for name in names)
+
+    @Computed
     def mean(self) -> Tensor:
         return self._gaussian.mu
 
-    @lazy_property
+    @Computed
     def logvar(self) -> Tensor:
         return self._gaussian.logvar
 
-    @lazy_property
+    @Computed
     def std(self) -> Tensor:
-        return torch.zeros_like(self.mean) if self.deterministic else torch.exp(0.5 * self.logvar)
+        if self.deterministic:
+            return torch.zeros_like(self.mean)
+        return torch.exp(0.5 * self._gaussian.logvar)
 
-    @lazy_property
+    @Computed
     def var(self) -> Tensor:
-        return torch.zeros_like(self.mean) if self.deterministic else torch.exp(self.logvar)
+        if self.deterministic:
+            return torch.zeros_like(self.mean)
+        return torch.exp(self._gaussian.logvar)
 
     def sample(self, generator: Generators = None) -> Tensor:
         """mean + std ε, of the shape and dtype of `mean`; ε as diffusers draws it."""
@@ -98,6 +131,9 @@ class BugForBugDistribution(Original):  # type: ignore[misc]
         )
         if self.deterministic:  # the noise is drawn there too, and moves the generator on
             return torch.add(self.mean, noise, alpha=0.0)
+        if self._uses_assigned("mean", "std"):
+            assigned: Tensor = self.mean + self.std * noise
+            return assigned
         return self._gaussian.rsample(noise=noise)
 
 
@@ -107,30 +143,56 @@ class DiagonalGaussianDistribution(BugForBugDistribution):
     Args, Source, Raises: as :class:`BugForBugDistribution`. In nats, one value for each of [B].
     """
 
+    @property
+    def _wide(self) -> torch.dtype:
+        return arithmetic_dtype(self.mean)
+
     def _zeros(self) -> Tensor:
-        dtype = arithmetic_dtype(self.mean)
-        return torch.zeros(self.mean.shape[:1], dtype=dtype, device=self.mean.device)
+        return torch.zeros(self.mean.shape[:1], dtype=self._wide, device=self.mean.device)
 
     def kl(self, other: Any = None) -> Tensor:
         """KL(self ‖ other), nats, [B]; other: one of these or of diffusers' own; None: N(0, I)."""
         if self.deterministic:
             return self._zeros()
-        if other is None:
-            return self._gaussian.kl()
-        if other.deterministic:
+        if other is not None and other.deterministic:
             return self._zeros() + torch.inf
-        return gaussian_kl(self.mean, self.logvar, other.mean, other.logvar)
+        if self._uses_assigned("logvar", "var"):
+            # As diffusers: the two need not be those of one distribution.
+            mean, var, logvar = (t.to(self._wide) for t in (self.mean, self.var, self.logvar))
+            if other is not None:
+                mean = mean - other.mean
+                mean, var = mean * (-0.5 * other.logvar).exp(), var / other.var
+                logvar = logvar - other.logvar
+            terms: Tensor = mean.square() + var - 1 - logvar
+            return 0.5 * terms.flatten(1).sum(1)
+        if other is not None:
+            return gaussian_kl(self.mean, self.logvar, other.mean, other.logvar)
+        if self._uses_assigned("mean"):
+            return gaussian_kl(self.mean, self.logvar)
+        return self._gaussian.kl()
 
-    def nll(self, sample: Tensor, dims: Sequence[int] | None = None) -> Tensor:
+    def nll(self, sample: Tensor, dims: int | Sequence[int] | None = None) -> Tensor:
         """−log density of `sample`, nats, summed over `dims`; None: all but the first, [B]."""
         if self.deterministic:
             return self._zeros()
-        tensors = torch.broadcast_tensors(self.mean, sample, self.logvar)
-        n = tensors[0].ndim - 1
-        if dims is not None:
-            n = len(dims)
-            tensors = tuple(t.movedim(tuple(dims), tuple(range(-n, 0))) for t in tensors)
-        return -gaussian_log_likelihood(*tensors, event_dims=n)
+        own = self._uses_assigned("logvar", "var")
+        parameters = (self.mean, self.logvar, *([self.var] if own else []))
+        sample, mean, logvar, *var = torch.broadcast_tensors(sample, *parameters)
+        ndim = sample.ndim
+        if dims is None:
+            dims = range(1, ndim)
+        elif isinstance(dims, int):
+            dims = (dims,)
+        dims = tuple(dims) or tuple(range(ndim))  # of no dimensions torch sums all
+        n = len(dims)
+        sample, mean, logvar, *var = (
+            t.movedim(dims, tuple(range(-n, 0))) for t in (sample, mean, logvar, *var)
+        )
+        if own:
+            squares = (sample - mean).to(self._wide).square() / var[0]
+            terms: Tensor = logvar + squares + math.log(2 * math.pi)
+            return 0.5 * terms.flatten(ndim - n).sum(-1)
+        return -gaussian_log_likelihood(mean, sample, logvar, event_dims=n)
 
 
 class FusedNoiseDistribution(DiagonalGaussianDistribution):
@@ -144,6 +206,7 @@ class FusedNoiseDistribution(DiagonalGaussianDistribution):
         here = self.parameters.device.type
         if (
             self.deterministic
+            or self._uses_assigned("mean", "std")
             or isinstance(generator, list)
             or (generator and generator.device.type != here)
         ):
@@ -160,6 +223,21 @@ def _replace(old: object, new: object) -> None:
                     setattr(module, key, new)
 
 
+# Those in force, oldest first. The newest counts, in whatever order they end.
+_patches: dict[contextlib.ExitStack, type] = {}
+
+
+def _install() -> None:
+    wanted = next(reversed(_patches.values()), Original)
+    if vae.DiagonalGaussianDistribution is not wanted:
+        _replace(vae.DiagonalGaussianDistribution, wanted)
+
+
+def _take_back(patch: contextlib.ExitStack) -> None:
+    del _patches[patch]
+    _install()
+
+
 def patch(
     distribution: type[BugForBugDistribution] = DiagonalGaussianDistribution,
 ) -> contextlib.ExitStack:
@@ -170,8 +248,8 @@ def patch(
     a distribution class of their own (Oobleck's, for one).
 
     Returns:
-        A context manager, whose end, or ``close()``, puts back what was there. Without either the
-        patch stays.
+        A context manager, whose end, or ``close()``, takes the patch back; of several the newest
+        counts. Without either it stays.
 
     Raises:
         TypeError: `distribution` is not a class of this module, nor derived from one.
@@ -181,9 +259,8 @@ def patch(
             f"distribution was {distribution!r}, expected a class derived from "
             "BugForBugDistribution"
         )
-    before = vae.DiagonalGaussianDistribution
     stack = contextlib.ExitStack()
-    if before is not distribution:
-        _replace(before, distribution)
-        stack.callback(_replace, distribution, before)
+    _patches[stack] = distribution
+    stack.callback(_take_back, stack)
+    _install()
     return stack

@@ -1,0 +1,358 @@
+"""The public functions, one row for each way that they compute something: the table from which
+every mode of PyTorch is tested (test_modes.py).
+
+A row is a function of tensors, which returns one tensor. Where it samples it takes a seed, or draws
+one from torch's generator if that is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import kl_divergence
+
+import vae_ext
+from vae_ext import estimators as e
+from vae_ext import objectives as o
+from vae_ext.distributions import DiagonalGaussian
+
+D = 3  # of a latent
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    covers: Sequence[str]
+    function: Callable[..., Tensor]
+    inputs: Callable[[int], list[Tensor]]
+    samples: bool = False
+    # Numbers of the inputs that have no gradient.
+    fixed: Sequence[int] = ()
+    module: nn.Module | None = None
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __call__(self, *tensors: Tensor, seed: int | None = 7) -> Tensor:
+        return self.function(*tensors, seed=seed) if self.samples else self.function(*tensors)
+
+    def leaves(self, batch: int = 4, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
+            torch.manual_seed(batch)
+            made = self.inputs(batch)
+        return [
+            t.to(dtype if t.is_floating_point() else t.dtype).requires_grad_(
+                i not in self.fixed and t.is_floating_point()
+            )
+            for i, t in enumerate(made)
+        ]
+
+
+def normal(*shapes: Sequence[int]) -> list[Tensor]:
+    return [torch.randn(s, dtype=torch.float64) for s in shapes]
+
+
+def two(b: int) -> list[Tensor]:
+    return normal((b, D), (b, D))
+
+
+def prediction_and_target(b: int) -> list[Tensor]:
+    x, t = normal((b, D), (b, D))
+    return [x, t.sigmoid()]
+
+
+def both(pair: tuple[Tensor, Tensor]) -> Tensor:
+    z, kl = pair
+    return z.square().sum(-1) + kl
+
+
+def moments(b: int) -> list[Tensor]:
+    return normal((b, 2 * D))
+
+
+def latent_row(name: str, **options: Any) -> Row:
+    def function(packed: Tensor, seed: int | None) -> Tensor:
+        q = DiagonalGaussian.from_moments(packed, packed.ndim - 1, validate_args=False, **options)
+        return both(q.rsample_with_kl(seed=seed))
+
+    return Row(name, ["distributions.DiagonalGaussian"], function, moments, samples=True)
+
+
+def distribution(mu: Tensor, logvar: Tensor) -> DiagonalGaussian:
+    return DiagonalGaussian(mu, logvar, event_dims=1, validate_args=False)
+
+
+def decoded(z: Tensor) -> Tensor:
+    """A log-likelihood log p(x|z), one for each sample and event."""
+    return -(z - 0.3).square().sum(-1)
+
+
+def estimate_row(estimate: str, gradient: str = "reparameterized") -> Row:
+    def function(mu: Tensor, logvar: Tensor, seed: int | None) -> Tensor:
+        s = e.draw(mu, logvar, 4, gradient=gradient, seed=seed, event_dims=1)
+        value: Tensor = getattr(e, estimate)(decoded(s.z), s)
+        return value
+
+    name = f"{estimate}, {gradient}"
+    covers = [f"estimators.{estimate}", "estimators.draw", "estimators.Samples"]
+    return Row(name, covers, function, two, samples=True)
+
+
+def module_row(
+    name: str,
+    module: Callable[[], nn.Module],
+    function: Callable[..., Tensor],
+    inputs: Callable[[int], list[Tensor]],
+    **options: Any,
+) -> Row:
+    # Kept for the life of the row: a compiled program looks at its parameters.
+    made = module().double()
+
+    def call(*tensors: Tensor, **seed: Any) -> Tensor:
+        return function(made, *tensors, **seed)
+
+    covers = [f"nn.{type(made).__name__}"]
+    return Row(name, covers, call, inputs, module=made, **options)
+
+
+def loss_inputs(b: int) -> list[Tensor]:
+    x, t = prediction_and_target(b)
+    return [x, t, *two(b)]
+
+
+def factor(t: Tensor) -> Tensor:
+    """Lower triangular with a positive diagonal."""
+    return t.tril(-1) + torch.diag_embed(t.diagonal(dim1=-2, dim2=-1).exp())
+
+
+ROWS = [
+    Row(
+        "reparameterize",
+        ["reparameterize"],
+        lambda m, v, seed: vae_ext.reparameterize(m, v, seed=seed),
+        two,
+        samples=True,
+    ),
+    Row(
+        "reparameterize, samples of one row",
+        ["reparameterize"],
+        lambda m, v, seed: vae_ext.reparameterize(m, v, n_samples=2, seed=seed),
+        lambda b: normal((b, D), (D,)),
+        samples=True,
+    ),
+    Row(
+        "reparameterize, given noise",
+        ["reparameterize"],
+        lambda m, v, noise: vae_ext.reparameterize(m, v, noise=noise),
+        lambda b: normal((b, D), (b, D), (b, D)),
+    ),
+    Row(
+        "reparameterize_with_kl",
+        ["reparameterize_with_kl"],
+        lambda m, v, seed: both(vae_ext.reparameterize_with_kl(m, v, seed=seed, event_dims=1)),
+        two,
+        samples=True,
+    ),
+    Row(
+        "standard_normal",
+        ["standard_normal"],
+        lambda m, seed: (
+            m
+            + vae_ext.standard_normal(
+                2, D, seed=0 if seed is None else seed, dtype=m.dtype, device=m.device
+            )[:1]
+        ),
+        lambda b: normal((b, D)),
+        samples=True,
+    ),
+    Row("gaussian_kl", ["gaussian_kl"], vae_ext.gaussian_kl, two),
+    Row(
+        "gaussian_kl, batchmean",
+        ["gaussian_kl"],
+        lambda m, v: vae_ext.gaussian_kl(m, v, event_dims=1, reduction="batchmean"),
+        two,
+    ),
+    Row(
+        "gaussian_kl, prior",
+        ["gaussian_kl"],
+        vae_ext.gaussian_kl,
+        lambda b: normal((b, D), (b, D), (D,), (1, D)),
+    ),
+    Row(
+        "gaussian_kl, one tensor twice",
+        ["gaussian_kl"],
+        lambda m, v, p: vae_ext.gaussian_kl(m, v, p, p),
+        lambda b: normal((b, D), (1, D), (b, D)),
+    ),
+    Row(
+        "bernoulli_log_likelihood",
+        ["bernoulli_log_likelihood"],
+        vae_ext.bernoulli_log_likelihood,
+        prediction_and_target,
+    ),
+    Row(
+        "bernoulli_log_likelihood, mean of bytes",
+        ["bernoulli_log_likelihood"],
+        lambda x, t: vae_ext.bernoulli_log_likelihood(x, t, reduction="mean"),
+        lambda b: [*normal((2, b, D)), (torch.rand(b, D) < 0.5).to(torch.uint8)],
+    ),
+    Row(
+        "gaussian_log_likelihood, a number",
+        ["gaussian_log_likelihood"],
+        lambda m, x: vae_ext.gaussian_log_likelihood(m, x, 0.5, reduction="sum"),
+        two,
+    ),
+    Row(
+        "gaussian_log_likelihood, one variance",
+        ["gaussian_log_likelihood"],
+        lambda m, x, v: vae_ext.gaussian_log_likelihood(m, x, v, reduction="mean"),
+        lambda b: normal((b, D), (1, D), ()),
+    ),
+    Row(
+        "gaussian_log_likelihood, elements",
+        ["gaussian_log_likelihood"],
+        lambda m, x, v: vae_ext.gaussian_log_likelihood(m, x, v, reduction="none"),
+        lambda b: normal((b, D), (b, D), (b, 1)),
+    ),
+    Row("elbo_loss", ["elbo_loss"], vae_ext.elbo_loss, loss_inputs),
+    Row(
+        "elbo_loss, gaussian",
+        ["elbo_loss"],
+        lambda x, t, m, v, w, beta: vae_ext.elbo_loss(
+            x,
+            t,
+            m,
+            v,
+            likelihood="gaussian",
+            obs_logvar=w,
+            beta=beta,
+            reduction="event",
+            event_dims=1,
+        ),
+        lambda b: [*normal((2, b, D)), *loss_inputs(b)[1:], *normal((D,), ())],
+    ),
+    Row(
+        "kl_multivariate_normal",
+        ["kl_multivariate_normal"],
+        lambda m, a, p, b: vae_ext.kl_multivariate_normal(m, factor(a), p, factor(b)),
+        lambda b: normal((b, D), (D, D), (D,), (D, D)),
+    ),
+    latent_row("DiagonalGaussian, packed"),
+    latent_row("DiagonalGaussian, hard bounds", bounds=(-1.0, 0.5)),
+    latent_row("DiagonalGaussian, soft bounds", bounds=(-1, 1), soft=True),
+    Row(
+        "DiagonalGaussian, density",
+        ["distributions.DiagonalGaussian"],
+        lambda m, v, x: distribution(m, v).log_prob(x) + distribution(m, v).entropy(),
+        lambda b: normal((b, D), (b, D), (b, D)),
+    ),
+    Row(
+        "DiagonalGaussian, divergence",
+        ["distributions.DiagonalGaussian"],
+        lambda m, v, p, w: kl_divergence(distribution(m, v), distribution(p, w)),
+        lambda b: normal((b, D), (b, D), (b, D), (b, D)),
+    ),
+    estimate_row("sgvb_a"),
+    estimate_row("iwae"),
+    estimate_row("iwae", "sticking-the-landing"),
+    estimate_row("doubly_reparameterized_iwae", "sticking-the-landing"),
+    estimate_row("score_function", "score"),
+    Row(
+        "sgvb_b",
+        ["estimators.sgvb_b"],
+        lambda ll, kl: e.sgvb_b(ll, kl),
+        lambda b: normal((5, b), (b,)),
+    ),
+    Row(
+        "log_evidence",
+        ["estimators.log_evidence"],
+        lambda m, v, seed: e.log_evidence(decoded, m, v, 6, chunk=4, seed=seed, event_dims=1),
+        two,
+        samples=True,
+        fixed=(0, 1),
+    ),
+    module_row(
+        "GaussianLatent",
+        lambda: vae_ext.nn.GaussianLatent((D,), event_dims=1),
+        lambda latent, m, v, seed: both(latent(m, v, seed=seed)),
+        two,
+        samples=True,
+    ),
+    module_row(
+        "BernoulliNLL",
+        vae_ext.nn.BernoulliNLL,
+        lambda loss, x, t: loss(x, t),
+        prediction_and_target,
+    ),
+    module_row(
+        "GaussianNLL",
+        lambda: vae_ext.nn.GaussianNLL(learned_variance=True),
+        lambda loss, x, t: loss(x, t),
+        two,
+    ),
+    module_row(
+        "ELBOLoss",
+        lambda: vae_ext.nn.ELBOLoss("gaussian", obs_logvar=torch.zeros(1), beta=0.5),
+        lambda loss, x, t, m, v: loss(x, t, m, v),
+        loss_inputs,
+    ),
+    Row(
+        "warm-up",
+        [f"objectives.{n}_warmup" for n in ("linear", "cosine", "cyclical")],
+        lambda kl: kl * (o.linear_warmup(3, 10) + o.cosine_warmup(3, 10) + o.cyclical_warmup(3, 4)),
+        lambda b: normal((b,)),
+    ),
+    Row(
+        "capacity", ["objectives.capacity"], lambda kl: o.capacity(kl, 0.5), lambda b: normal((b,))
+    ),
+    Row(
+        "free_bits",
+        ["objectives.free_bits"],
+        lambda kl: o.free_bits(kl, 0.1, group_dims=(-1,)),
+        lambda b: normal((b, 2, D)),
+    ),
+    Row(
+        "balanced_kl",
+        ["objectives.balanced_kl"],
+        lambda *t: o.balanced_kl(*t),
+        lambda b: normal((b, D), (b, D), (D,), (D,)),
+    ),
+    Row(
+        "balanced_sum",
+        ["objectives.balanced_sum"],
+        lambda a, b: o.balanced_sum([a, b], [1, 2]),
+        lambda b: normal((b,), (b,)),
+    ),
+    Row(
+        "what a latent carries",
+        ["objectives.kl_per_dimension", "objectives.active_units"],
+        lambda m: o.kl_per_dimension(m.square()) + o.active_units(m, 0.5),
+        lambda b: normal((b + 1, D)),
+        fixed=(0,),
+    ),
+]
+
+# Public names that are no functions of tensors.
+OTHERS = {
+    "__version__",
+    "distributions",
+    "estimators",
+    "integrations",
+    "nn",
+    "objectives",
+    "philox_words",  # of three integers, on the CPU, for tests
+    "set_simd_level",
+    "simd_level",
+    "simd_levels",
+}
+
+
+def public_names() -> set[str]:
+    names = set(vae_ext.__all__)
+    for module in ("distributions", "estimators", "nn", "objectives"):
+        names |= {f"{module}.{n}" for n in getattr(vae_ext, module).__all__}
+    return names

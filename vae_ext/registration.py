@@ -1,0 +1,91 @@
+"""The dispatcher's side of the native ops: their derivatives, and a guard where there is none.
+
+A compiled, exported or traced program calls the ops themselves, so the derivative has to be theirs:
+the autograd kernel of each is its Function. Imported only where the native library is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch import _disable_dynamo as without_dynamo  # type: ignore[attr-defined]
+
+from .autograd import GaussianKL, NativeFunction, Reparameterize, ReparameterizeWithKL
+from .dispatch import differentiating_forward
+from .likelihoods import BernoulliLogLikelihood, GaussianLogLikelihood
+from .ops import OPS
+from .sampling import Latent, SampleWithLogDensities
+
+FUNCTIONS: tuple[type[NativeFunction], ...] = (
+    Reparameterize,
+    ReparameterizeWithKL,
+    Latent,
+    SampleWithLogDensities,
+    GaussianKL,
+    BernoulliLogLikelihood,
+    GaussianLogLikelihood,
+)
+
+
+def name_of(function: type[NativeFunction]) -> str:
+    name: str = function.op._schema.name.removeprefix("vae_ext::")
+    return name
+
+
+# What only a Function calls, and whose derivatives are the Function's affair.
+INTERNAL = [f"{name_of(f)}_backward" for f in FUNCTIONS]
+INTERNAL += ["reparameterize_dnoise", "scale_gradient_"]
+INTERNAL += [f"{d}_log_likelihood_with_gradients" for d in ("bernoulli", "gaussian")]
+
+
+def wants_gradient(args: tuple[Any, ...]) -> bool:
+    return torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in args)
+
+
+def differentiated(function: type[NativeFunction]) -> Any:
+    op, n = function.op, function.n_tensors
+
+    def kernel(keyset: torch._C.DispatchKeySet, *args: Any) -> Any:
+        if differentiating_forward():  # a hand-derived backward pass has no forward mode
+            found = function.formula(args[:n], args[n:])
+            if isinstance(found, Tensor):
+                return found
+            return tuple(args[0].new_empty([0]) if t is None else t for t in found)
+        if wants_gradient(args):
+            return function.fast_apply(*args[:n], args[n:])
+        return op.redispatch(keyset & torch._C._after_autograd_keyset, *args)
+
+    return without_dynamo(kernel)
+
+
+def refused(name: str) -> Any:
+    """Without this a raw op called on tensors that require gradients would lose them."""
+    op = getattr(OPS, name).default
+
+    def kernel(keyset: torch._C.DispatchKeySet, *args: Any) -> Any:
+        if wants_gradient(args):
+            raise RuntimeError(
+                f"torch.ops.vae_ext.{name} has no derivative: it is part of one. Call the public "
+                "function, or detach its inputs"
+            )
+        return op.redispatch(keyset & torch._C._after_autograd_keyset, *args)
+
+    return without_dynamo(kernel)
+
+
+def register() -> None:
+    from . import fakes  # noqa: F401  (registers them)
+
+    library = torch.library.Library("vae_ext", "IMPL")
+    for function in FUNCTIONS:
+        library.impl(name_of(function), differentiated(function), "Autograd", with_keyset=True)
+    for name in INTERNAL:
+        library.impl(name, refused(name), "Autograd", with_keyset=True)
+    # Alive as long as the ops are: an import after this module was dropped finds them registered.
+    OPS._registered_by = library  # type: ignore[attr-defined]
+
+
+if not hasattr(OPS, "_registered_by"):
+    register()
