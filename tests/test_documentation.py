@@ -7,12 +7,15 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from test_modes import FORWARD
+from test_onnx import REFUSED as ONNX_REFUSED
 
 import vae_ext
 from vae_ext import distributions, estimators, nn, objectives
 from vae_ext.integrations import diffusers
 
-README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
 MODULES: list[ModuleType] = [vae_ext, distributions, estimators, nn, objectives, diffusers]
 # What is no quantity: how it is computed, and a tuple of results.
 OTHERS = {"Samples", "patch", "set_simd_level", "simd_level", "simd_levels"}
@@ -39,6 +42,21 @@ def test_docstring(module: ModuleType, name: str) -> None:
         shapes = ("[", "shape")
         assert any(s in text for s in shapes), f"{name} does not say its shapes"
     assert name in README, f"{name} is not in the README"
+
+
+def test_refusals_are_listed() -> None:
+    """Each error that a mode ends in is on the page of modes."""
+    page = (ROOT / "docs/modes.md").read_text()
+    for message in (
+        FORWARD,
+        *ONNX_REFUSED.values(),
+        "was a torch.fx.Proxy",
+        "was a nested tensor, expected a dense one",
+        "was a FakeTensor and logvar was not",
+        "target had the value",
+        "each draw serves one estimate",
+    ):
+        assert message in page, message
 
 
 def test_there_are_names() -> None:

@@ -13,6 +13,7 @@ from torch.autograd import grad, gradcheck, gradgradcheck
 from torch.distributions import Normal
 
 import vae_ext
+from vae_ext import dispatch
 from vae_ext import estimators as e
 
 Leaves = tuple[Tensor, Tensor]
@@ -38,7 +39,7 @@ def outputs_and_gradients(mu: Tensor, logvar: Tensor, n_samples: int, **options:
 def through_reference(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list]:
     def run(*args: object, **options: object) -> list:
         with monkeypatch.context() as m:
-            m.setattr(e, "use_native", lambda _: False)
+            m.setattr(e, "route", lambda _: dispatch.REFERENCE)
             return outputs_and_gradients(*args, **options)  # type: ignore[arg-type]
 
     return run
@@ -233,7 +234,7 @@ def test_doubly_reparameterized_without_kernels(monkeypatch: pytest.MonkeyPatch)
 
     torch.manual_seed(2)
     native = found()
-    monkeypatch.setattr(e, "use_native", lambda _: False)
+    monkeypatch.setattr(e, "route", lambda _: dispatch.REFERENCE)
     torch.manual_seed(2)
     for a, b in zip(native, found(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)

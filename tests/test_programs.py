@@ -207,6 +207,30 @@ def test_exported(row: Row, strict: bool) -> None:
     agree(row, program.module(), leaves)
 
 
+@all_rows
+def test_exported_programs_transform(row: Row) -> None:
+    """The ops themselves, under transforms of torch.func: as the functions that they came from."""
+    leaves = row.leaves()
+    plain = [t.detach() for t in leaves]
+    module = torch.export.export(Module(row), tuple(leaves)).module()
+
+    def first(call: Callable[..., Tensor]) -> Callable[[Tensor], Tensor]:
+        return lambda t: call(t, *plain[1:]).sum()
+
+    if row.name.startswith("doubly"):
+        with pytest.raises(RuntimeError, match="The size of tensor"):
+            torch.func.grad(first(module))(plain[0])
+        return
+    dims = (0,) * len(plain)
+    stacked = [torch.stack([t, t]) for t in plain]
+    torch.testing.assert_close(torch.vmap(module, dims)(*stacked), torch.vmap(row, dims)(*stacked))
+    if not row.fixed:
+        for transform in (torch.func.grad, torch.func.jacfwd, torch.func.hessian):
+            torch.testing.assert_close(
+                transform(first(module))(plain[0]), transform(first(row))(plain[0])
+            )
+
+
 @pytest.mark.parametrize("row", SAMPLING, ids=repr)
 def test_exported_programs_draw_anew(row: Row) -> None:
     leaves = row.leaves(4, torch.float32)
@@ -246,12 +270,16 @@ def test_saved_and_loaded_in_a_new_process(tmp_path: Path) -> None:
 
 
 def test_packaged_by_aot_inductor(tmp_path: Path) -> None:
-    """One package with a latent, a divergence, a likelihood and a loss in it."""
-    rows = [r for r in ROWS if r.name in ("reparameterize_with_kl", "elbo_loss", "GaussianNLL")]
+    """One package with a latent, a divergence, a likelihood and a loss in it, and eager's noise."""
+    names = ("reparameterize_with_kl", "elbo_loss", "GaussianNLL", "GaussianLatent")
+    rows = [r for r in ROWS if r.name in names]
 
     class All(nn.Module):
         def forward(self, *groups: list[Tensor]) -> list[Tensor]:
-            return [row(*group) for row, group in zip(rows, groups, strict=True)]
+            return [
+                row(*group, seed=None if row.name == "GaussianLatent" else 7)
+                for row, group in zip(rows, groups, strict=True)
+            ]
 
     groups = tuple([t.detach() for t in row.leaves(4, torch.float32)] for row in rows)
     program = torch.export.export(All(), groups)
@@ -259,7 +287,12 @@ def test_packaged_by_aot_inductor(tmp_path: Path) -> None:
         program, package_path=str(tmp_path / "model.pt2")
     )
     loaded = torch._inductor.aoti_load_package(path)
-    torch.testing.assert_close(list(loaded(*groups)), All()(*groups))
+    for seed in (1, 2):
+        found = []
+        for call in (loaded, All()):
+            torch.manual_seed(seed)
+            found.append(list(call(*groups)))
+        torch.testing.assert_close(*found)
 
 
 # ---- Traced ------------------------------------------------------------------------------------
@@ -269,12 +302,15 @@ def test_packaged_by_aot_inductor(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["real", "symbolic"])
 def test_make_fx(row: Row, mode: str) -> None:
     leaves = row.leaves(4, torch.float32)
-    trace = make_fx(
-        lambda *t: row(*t),
-        tracing_mode=mode,
-        _allow_non_fake_inputs=row.module is not None,  # its parameters
+    options: dict[str, Any] = {
+        "tracing_mode": mode,
+        "_allow_non_fake_inputs": row.module is not None,  # its parameters
+    }
+    agree(row, make_fx(lambda *t: row(*t), pre_dispatch=True, **options)(*leaves), leaves)
+    # Below autograd a detach is nothing, so that such a program has the values alone.
+    torch.testing.assert_close(
+        make_fx(lambda *t: row(*t), **options)(*leaves)(*leaves), row(*leaves)
     )
-    agree(row, trace(*leaves), leaves)
 
 
 @all_rows

@@ -35,6 +35,7 @@ def main() -> None:
             *vae_ext.reparameterize_with_kl(c, d, reduction=reduction),
             vae_ext.reparameterize(c, d, n_samples=3),
             vae_ext.reparameterize(a, d, noise=b),
+            a + vae_ext.standard_normal(*shape, seed=1) + vae_ext.standard_normal(shape, seed=2),
             *vae_ext.estimators.draw(a, d, 5)[:3],
             vae_ext.estimators.draw(c, d, 2, gradient="score", event_dims=0).log_q,
             *vae_ext.estimators.draw(c, b, 2, gradient="sticking-the-landing")[:3],

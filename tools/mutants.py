@@ -302,8 +302,8 @@ MUTANTS = [
     ),
     Mutant(
         "samples that are not weighted",
-        "vae_ext/reference.py",
-        "if grad_z is None or grad_weights is None:",
+        "vae_ext/weighting.py",
+        "if grad_z is None or grad_zeros is None:",
         "if True:",
         "estimators",
     ),
@@ -317,8 +317,8 @@ MUTANTS = [
     Mutant(
         "the same seed for every call",
         "vae_ext/seeds.py",
-        "return None, native.draw_cpu_seed()",
-        "return None, 1",
+        "return (None, native.draw_cpu_seed()) if",
+        "return (None, 1) if",
         "noise",
     ),
 ]

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from . import reference
 from .checks import REDUCTIONS
-from .dispatch import tracing, transforming
+from .dispatch import BY_OP
 from .ops import OPS, call
 
+is_legacy_batchedtensor = torch._C._functorch.is_legacy_batchedtensor
 REDUCTION_NAMES = {code: name for name, code in REDUCTIONS.items()}
 Maybe = Tensor | None
 Found = Sequence[Maybe]
@@ -52,12 +53,10 @@ class NativeFunction(torch.autograd.Function):
         """A backward pass that is itself to be differentiated, or whose incoming gradients are a
         batch (`is_grads_batched`), goes through the formula."""
         function = ctx._forward_cls
-        wanted = ctx.needs_input_grad[: function.n_tensors]
-        if graph_wanted() or transforming() or any(map(batched, grads)):
-            found = differentiable(function, ctx, wanted, grads)
-        else:
-            found = function.gradients(ctx, wanted, *grads)
-        return (*found, None)
+        wanted = ctx.needs_input_grad[:-1]
+        if formula_wanted(grads):
+            return (*differentiable(function, ctx, wanted, grads), None)
+        return (*function.gradients(ctx, wanted, *grads), None)
 
     @staticmethod
     def formula(tensors: Sequence[Maybe], options: tuple[Any, ...]) -> Any:
@@ -75,24 +74,28 @@ class NativeFunction(torch.autograd.Function):
         return saved
 
 
-def graph_wanted() -> bool:
-    """True in a backward pass that must itself be differentiable."""
-    return torch.is_grad_enabled() and not torch.compiler.is_compiling()
-
-
-def batched(grad: Maybe) -> bool:
-    """Of torch.autograd.grad(is_grads_batched=True), which uses a vmap of its own."""
-    return grad is not None and torch._C._functorch.is_legacy_batchedtensor(grad)
+def formula_wanted(grads: Sequence[Maybe]) -> bool:
+    """True in a backward pass that must itself be differentiable, or is one of a batch."""
+    if torch.is_grad_enabled():
+        return not torch.compiler.is_compiling()
+    if torch._C._are_functorch_transforms_active():
+        return True
+    # torch.autograd.grad(is_grads_batched=True) has a vmap of its own.
+    return any(g is not None and is_legacy_batchedtensor(g) for g in grads)
 
 
 def run(
-    function: type[NativeFunction], op: Any, tensors: tuple[Maybe, ...], options: tuple[Any, ...]
+    way: int,
+    function: type[NativeFunction],
+    op: Any,
+    tensors: tuple[Maybe, ...],
+    options: tuple[Any, ...],
 ) -> Any:
     """The op of a Function, with its derivative where a gradient is needed.
 
     It is asked for, since compilers do not look into a Function.
     """
-    if tracing():
+    if way == BY_OP:
         return op(*tensors, *options)
     if torch.is_grad_enabled():
         for t in tensors:
@@ -110,18 +113,15 @@ def differentiable(
     """The gradients of a Function's formula, as functions of its inputs and of what came in."""
     inputs = function.inputs(ctx)
     create_graph = torch.is_grad_enabled()
+
+    def variable(t: Maybe, w: bool) -> Maybe:
+        if t is None or not w:
+            return t
+        # A view, so that an input computed from another is here an independent variable.
+        return t.view_as(t) if create_graph else t.detach().requires_grad_()
+
     with torch.enable_grad():
-        # Views, so that an input computed from another is here an independent variable.
-        fresh = [
-            t
-            if t is None
-            else t.view_as(t)
-            if create_graph
-            else t.detach().requires_grad_()
-            if w
-            else t
-            for t, w in zip(inputs, wanted, strict=True)
-        ]
+        fresh = [variable(t, w) for t, w in zip(inputs, wanted, strict=True)]
         outputs = function.formula(fresh, ctx.options)
     if isinstance(outputs, Tensor):
         outputs = (outputs,)

@@ -80,17 +80,19 @@ def pair(
     `to_first`: the second must broadcast to the first.
     """
     # Two alike on the CPU, the usual case, in one condition: calls cost more than the comparisons.
-    if (
-        type(first) is type(value) is Tensor
-        and not (first.is_nested or value.is_nested)
-        and first.shape == value.shape
-        and first.dtype in FLOATING
-        and value.dtype in dtypes
-        and first.layout is value.layout is STRIDED
-        and first.is_cpu
-        and value.is_cpu
-    ):
-        return first.shape
+    try:
+        if (
+            type(first) is type(value) is Tensor
+            and first.shape == value.shape
+            and first.dtype in FLOATING
+            and value.dtype in dtypes
+            and first.layout is value.layout is STRIDED
+            and first.is_cpu
+            and value.is_cpu
+        ):
+            return first.shape
+    except RuntimeError:  # nested tensors, which have no shape; they are named below
+        pass
     tensor(first_name, first)
     tensor(name, value, dtypes)
     same_device(first_name, first, name, value)
@@ -106,8 +108,12 @@ def shape_text(shape: Sequence[int]) -> str:
 
 def common_shape(*shapes: Sequence[int]) -> tuple[int, ...] | None:
     """What shapes broadcast to, or None."""
-    if all(shape == shapes[0] for shape in shapes):
-        return tuple(shapes[0])
+    first, *others = shapes
+    for shape in others:
+        if shape != first:
+            break
+    else:
+        return tuple(first)
     common: list[int] = []
     for d in range(max(map(len, shapes))):  # from the last dimension
         size = 1
@@ -132,7 +138,7 @@ def broadcast(**tensors: Tensor | None) -> Sequence[int]:
 
 
 def broadcastable_to(name: str, value: Tensor, target_name: str, shape: Sequence[int]) -> None:
-    if common_shape(value.shape, shape) != tuple(shape):
+    if value.shape != shape and common_shape(value.shape, shape) != tuple(shape):
         raise ValueError(
             f"{name} had shape {shape_text(value.shape)}, expected one that broadcasts to that of "
             f"{target_name}, {shape_text(shape)}"

@@ -1,4 +1,4 @@
-"""Which implementation serves a call: the native ops, or the reference."""
+"""Which implementation serves a call: the native ops, or the reference. And who is looking."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ from torch.autograd import forward_ad
 
 from . import native
 
+# Looked up once: each call asks all of it.
+is_dynamo_compiling = torch.compiler.is_dynamo_compiling
+len_dispatch_stack = torch._C._len_torch_dispatch_stack
+jit_tracing_state = torch._C._get_tracing_state
+key_included = torch._C._dispatch_tls_is_dispatch_key_included
+transforms_active = torch._C._are_functorch_transforms_active
+PRE_DISPATCH = torch._C.DispatchKey.PreDispatch
+
 
 def tracing() -> bool:
-    """True where somebody records the ops of a call, to run them again with other numbers.
-
-    Then a call must be one op of the dispatcher, which holds its derivative, and draw its seed by
-    an op too.
-    """
+    """True where somebody records the ops of a call, to run them again with other numbers."""
     return (
-        torch.compiler.is_compiling()
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._get_tracing_state() is not None
+        is_dynamo_compiling()
+        or len_dispatch_stack() > 0
+        or jit_tracing_state() is not None
+        or key_included(PRE_DISPATCH)  # make_fx above autograd
     )
 
 
@@ -36,7 +41,7 @@ def changes(number: float) -> bool:
 
 def transforming() -> bool:
     """Within torch.func.grad, vmap, jvp, … or a batched backward pass."""
-    return bool(torch._C._are_functorch_transforms_active())
+    return bool(transforms_active())
 
 
 def within(*transforms: str) -> bool:
@@ -58,20 +63,32 @@ def for_other_runtimes() -> bool:
     return tracing() and torch.onnx.is_in_onnx_export()
 
 
-def use_native(first: Tensor) -> bool:
-    """True where a kernel exists for the device and nothing needs to see the formulas."""
-    if not native.available:
-        return False
-    if first.is_cuda:
-        if not native.cuda_available:
-            if not tracing():
-                if type(first).__name__ == "FakeTensor":
-                    raise TypeError(
-                        "the tensors were FakeTensors outside of their FakeTensorMode, expected a "
-                        "call within it: plain PyTorch makes new tensors for CUDA here"
-                    )
-                native.warn_of_missing_cuda()
-            return False
-    elif not (first.is_cpu or first.is_meta):
-        return False
-    return not (transforming() or differentiating_forward() or for_other_runtimes())
+# How a call is served. Who records it must see one op of the dispatcher, which has its derivative,
+# and a seed that is drawn by an op too. For all others the op's Function and kernel are called
+# directly, which takes less time.
+REFERENCE, BY_OP, DIRECT = range(3)
+
+
+def route(first: Tensor) -> int:
+    """By a kernel, if one exists for the device and nothing needs to see the formulas."""
+    if not native.available or not (first.is_cpu or other_kernels(first)):
+        return REFERENCE
+    if transforms_active() or forward_ad._current_level >= 0:
+        return REFERENCE
+    if not tracing():
+        return DIRECT
+    return REFERENCE if torch.onnx.is_in_onnx_export() else BY_OP
+
+
+def other_kernels(first: Tensor) -> bool:
+    """Whether a device other than the CPU has kernels."""
+    if not first.is_cuda or native.cuda_available:
+        return bool(first.is_cuda or first.is_meta)
+    if not tracing():
+        if type(first).__name__ == "FakeTensor":
+            raise TypeError(
+                "the tensors were FakeTensors outside of their FakeTensorMode, expected a call "
+                "within it: plain PyTorch makes new tensors for CUDA here"
+            )
+        native.warn_of_missing_cuda()
+    return False

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from . import checks, reference
-from .dispatch import changes, tracing, use_native
+from .dispatch import BY_OP, REFERENCE, changes, route
 from .functional import as_tensor, gaussian_log_likelihood, resolve_noise
 from .native import available
 from .reference import KL, Z
@@ -204,22 +204,24 @@ class DiagonalGaussian(Distribution):
         reduction: str = "event",
     ) -> tuple[Tensor | None, Tensor | None]:
         code, samples = checks.reduction(reduction), checks.n_samples(n_samples)
+        way = route(self.mu)
         seed_tensor: Tensor | None = None
         seed_value: int | None = 0
         if outputs & Z:
-            seed_tensor, seed_value = resolve_noise(self.mu, samples, seed, generator, noise)
+            seed_tensor, seed_value = resolve_noise(self.mu, way, samples, seed, generator, noise)
         stream = checks.word64("stream", stream)
-        if use_native(self.mu) and not (noise is not None and noise.requires_grad):
+        if way != REFERENCE and not (noise is not None and noise.requires_grad):
             kind = 0 if self.bounds is None else sampling.SOFT if self.soft else sampling.HARD
             low, high = self.bounds or (0.0, 0.0)
             # Both in one tensor where its gradient may be wanted, which then comes back as one.
             packed = self._moments is not None and (
-                tracing() or (self._moments.requires_grad and torch.is_grad_enabled())
+                way == BY_OP or (self._moments.requires_grad and torch.is_grad_enabled())
             )
             parameters = (self._moments, None) if packed else (self.mu, self._raw_logvar)
             if changes(low) or changes(high):  # the op would be compiled again for each
                 parameters, kind, low, high = (self.mu, self._wide_logvar()), 0, 0.0, 0.0
             z, kl = autograd.run(
+                way,
                 sampling.Latent,
                 torch.ops.vae_ext.latent.default,
                 (*parameters, noise, seed_tensor),

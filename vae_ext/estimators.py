@@ -14,17 +14,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from . import checks, reference
 from .checks import GRADIENTS
-from .dispatch import differentiating_forward, use_native, within
+from .dispatch import REFERENCE, differentiating_forward, route
 from .functional import resolve_noise
 from .native import available
-from .reference import weighted
+from .weighting import with_weights
 
 if available:
     from . import autograd, sampling
@@ -43,27 +43,6 @@ class Samples(NamedTuple):
     # Zeros [n_samples, batch], by whose gradient doubly_reparameterized_iwae tells the backward
     # pass of the draw what each sample's z weighs; that estimate takes them out.
     weights: list[Tensor]
-
-
-class Weigh(torch.autograd.Function):
-    """z and zeros as they are; z's gradient is weighted by what comes back to the zeros.
-
-    The backward pass of the native draw does the same.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(z: Tensor, zeros: Tensor) -> tuple[Tensor, Tensor]:
-        return z.view_as(z), zeros.view_as(zeros)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.set_materialize_grads(False)
-
-    @staticmethod
-    def backward(ctx: Any, grad_z: Tensor | None, grad_weights: Tensor | None) -> Any:
-        return weighted(grad_z, grad_weights), None
 
 
 def draw(
@@ -113,9 +92,10 @@ def draw(
     if samples == 0:
         raise TypeError("n_samples was None, expected an int")
     dims = checks.event_dims(event_dims, mu.ndim)
-    seed_tensor, seed_value = resolve_noise(mu, samples, seed, generator, noise)
+    way = route(mu)
+    seed_tensor, seed_value = resolve_noise(mu, way, samples, seed, generator, noise)
     stream = checks.word64("stream", stream)
-    if not use_native(mu) or (noise is not None and noise.requires_grad):
+    if way == REFERENCE or (noise is not None and noise.requires_grad):
         z, log_q, log_p = reference.sample_with_log_densities(
             mu,
             logvar,
@@ -127,19 +107,19 @@ def draw(
             event_dims=dims,
         )
         weights: Tensor | None = None
-        # Forward mode weighs nothing, and functionalization has no rule for Functions.
-        plain = differentiating_forward() or within("Functionalize")
-        if gradient == "sticking-the-landing" and not plain:
-            z, weights = Weigh.apply(z, torch.zeros_like(log_q))
+        if gradient == "sticking-the-landing":
+            z, weights = with_weights(z, log_q)
     else:
         z, log_q, log_p, weights = autograd.run(
+            way,
             sampling.SampleWithLogDensities,
             torch.ops.vae_ext.sample_with_log_densities.default,
             (mu, logvar, noise, seed_tensor),
             (seed_value, stream, samples, dims, GRADIENTS.index(gradient)),
         )
-    carried = [] if weights is None or gradient != "sticking-the-landing" else [weights]
-    return Samples(z, log_q, log_p, gradient, carried)
+    if weights is None or gradient != "sticking-the-landing":
+        return Samples(z, log_q, log_p, gradient, [])
+    return Samples(z, log_q, log_p, gradient, [weights])
 
 
 def log_weights(log_likelihood: Tensor, samples: Samples) -> Tensor:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from . import checks, philox, reference
-from .dispatch import changes, for_other_runtimes, use_native
+from .dispatch import REFERENCE, changes, for_other_runtimes, is_dynamo_compiling, route
 from .native import available
 from .seeds import draw, draw_seed
 
@@ -39,6 +39,7 @@ def as_tensor(number: float, *like: Tensor) -> Tensor:
 
 def resolve_noise(
     mu: Tensor,
+    way: int,
     n_samples: int,
     seed: int | Tensor | None,
     generator: torch.Generator | None,
@@ -47,9 +48,9 @@ def resolve_noise(
     """The seed as the ops take it: a tensor, or a number where that is None; for a runtime without
     our ops neither."""
     if noise is None and seed is None and generator is None:
-        if for_other_runtimes():
+        if way == REFERENCE and for_other_runtimes():
             return None, None
-        return draw_seed(mu)
+        return draw_seed(mu, way)
     sources = {"noise": noise, "seed": seed, "generator": generator}
     given = [name for name, value in sources.items() if value is not None]
     if len(given) > 1:
@@ -109,9 +110,10 @@ def reparameterize(
     """
     checks.pair("mu", mu, "logvar", logvar, to_first=True)
     samples = checks.n_samples(n_samples)
-    seed_tensor, seed_value = resolve_noise(mu, samples, seed, generator, noise)
+    way = route(mu)
+    seed_tensor, seed_value = resolve_noise(mu, way, samples, seed, generator, noise)
     stream = checks.word64("stream", stream)
-    if not use_native(mu):
+    if way == REFERENCE:
         return reference.reparameterize(
             mu,
             logvar,
@@ -121,6 +123,7 @@ def reparameterize(
             stream=stream,
         )
     z: Tensor = autograd.run(
+        way,
         autograd.Reparameterize,
         OPS.reparameterize.default,
         (mu, logvar, noise, seed_tensor),
@@ -162,9 +165,10 @@ def reparameterize_with_kl(
     samples = checks.n_samples(n_samples)
     dims = checks.event_dims(event_dims, mu.ndim)
     code = checks.reduction(reduction)
-    seed_tensor, seed_value = resolve_noise(mu, samples, seed, generator, noise)
+    way = route(mu)
+    seed_tensor, seed_value = resolve_noise(mu, way, samples, seed, generator, noise)
     stream = checks.word64("stream", stream)
-    if not use_native(mu):
+    if way == REFERENCE:
         return reference.reparameterize_with_kl(
             mu,
             logvar,
@@ -176,6 +180,7 @@ def reparameterize_with_kl(
             reduction=reduction,
         )
     z, kl = autograd.run(
+        way,
         autograd.ReparameterizeWithKL,
         OPS.reparameterize_with_kl.default,
         (mu, logvar, noise, seed_tensor),
@@ -227,11 +232,13 @@ def gaussian_kl(
         shape = checks.broadcast(mu=mu, logvar=logvar, **priors)
     dims = checks.event_dims(event_dims, len(shape))
     code = checks.reduction(reduction)
-    if not use_native(mu):
+    way = route(mu)
+    if way == REFERENCE:
         return reference.gaussian_kl(
             mu, logvar, prior_mu, prior_logvar, event_dims=dims, reduction=reduction
         )
     kl: Tensor = autograd.run(
+        way,
         autograd.GaussianKL,
         OPS.gaussian_kl.default,
         (mu, logvar, prior_mu, prior_logvar),
@@ -272,14 +279,16 @@ def bernoulli_log_likelihood(
     shape = checks.pair("logits", logits, "target", target, checks.TARGETS)
     dims = checks.event_dims(event_dims, len(shape))
     code = checks.reduction(reduction)
-    if not use_native(logits):
+    way = route(logits)
+    if way == REFERENCE:
         checks.probabilities("target", target)
         return reference.bernoulli_log_likelihood(
             logits, target, event_dims=dims, reduction=reduction
         )
     try:
         ll: Tensor = autograd.run(
-            likelihoods.BernoulliLogLikelihood,
+            way,
+            likelihoods.DirectBernoulliLogLikelihood,
             OPS.bernoulli_log_likelihood.default,
             (logits, target),
             (dims, code),
@@ -316,8 +325,8 @@ def gaussian_log_likelihood(
         ValueError: shapes that do not broadcast, devices that differ, an unknown `reduction`, or
             `event_dims` out of range.
     """
-    given = logvar
     shape = checks.pair("mean", mean, "target", target)
+    elementwise: torch.dtype | None = None
     variance: Maybe = None
     value = 0.0
     if isinstance(logvar, Tensor):
@@ -327,28 +336,28 @@ def gaussian_log_likelihood(
         variance = logvar
     else:
         logvar = checks.number("logvar", logvar, "a float or a tensor")
-        if changes(logvar):  # the op would be compiled again for each
+        if is_dynamo_compiling() and changes(logvar):  # the op would be compiled again for each
             variance = logvar = as_tensor(logvar, mean, target)
+            elementwise = reference.result_dtype(mean, target)  # a number has no dtype
         else:
             value = float(logvar)
     dims = checks.event_dims(event_dims, len(shape))
     code = checks.reduction(reduction)
-    if not use_native(mean):
+    way = route(mean)
+    if way == REFERENCE:
         return reference.gaussian_log_likelihood(
             mean, target, logvar, event_dims=dims, reduction=reduction
         )
     ll: Tensor = autograd.run(
-        likelihoods.GaussianLogLikelihood,
+        way,
+        likelihoods.DirectGaussianLogLikelihood,
         OPS.gaussian_log_likelihood.default,
         (mean, target, variance),
         (value, dims, code),
     )
-    # A number has no dtype that the elements could be promoted to.
-    return (
-        ll
-        if isinstance(given, Tensor) or reduction != "none"
-        else ll.to(reference.result_dtype(mean, target))
-    )
+    if elementwise is not None and reduction == "none":
+        ll = ll.to(elementwise)
+    return ll
 
 
 @overload

@@ -19,7 +19,6 @@ from torch.nn import Parameter
 from . import reference
 from .autograd import MASKS, REDUCTION_NAMES, Found, Maybe, NativeFunction, only_wanted
 from .checks import REDUCTIONS
-from .dispatch import tracing
 from .ops import OPS, call
 
 SCALAR = (REDUCTIONS["sum"], REDUCTIONS["mean"], REDUCTIONS["batchmean"])
@@ -35,8 +34,8 @@ SCALE = OPS.scale_gradient_.default
 
 def one_pass(tensors: tuple[Maybe, ...], wanted: tuple[bool, ...], reduction: int) -> bool:
     """Whether the gradients are written together with the value."""
-    if reduction not in SCALAR or tracing():
-        return False  # a compiler would have to copy what is scaled in place
+    if reduction not in SCALAR:
+        return False
     # Who hooks what is saved (checkpointing, offloading) decides what is kept.
     if torch._C._autograd._top_saved_tensors_default_hooks(True) is not None:
         return False
@@ -60,7 +59,7 @@ def forward(
     ctx.save_for_backward(*tensors)
     ctx.options = options
     wanted = ctx.needs_input_grad[: len(tensors)]
-    ctx.one_pass = one_pass(tensors, wanted, options[-1])
+    ctx.one_pass = ctx._forward_cls.direct and one_pass(tensors, wanted, options[-1])
     ctx.found = None
     if ctx.one_pass:
         value, *ctx.found = call(both, *tensors, *options, MASKS[wanted])
@@ -89,6 +88,7 @@ def gradients(ctx: Any, op: Any, both: Any, wanted: tuple[bool, ...], grad: Any)
 class BernoulliLogLikelihood(NativeFunction):
     """Tensors logits, target; options event_dims, reduction."""
 
+    direct = False
     op = OPS.bernoulli_log_likelihood.default
     n_tensors = 2
 
@@ -111,6 +111,7 @@ class BernoulliLogLikelihood(NativeFunction):
 class GaussianLogLikelihood(NativeFunction):
     """Tensors mean, target, logvar; options logvar_value, event_dims, reduction."""
 
+    direct = False
     op = OPS.gaussian_log_likelihood.default
     n_tensors = 3
 
@@ -135,3 +136,15 @@ class GaussianLogLikelihood(NativeFunction):
     @staticmethod
     def gradients(ctx: Any, wanted: tuple[bool, ...], *grads: Maybe) -> Found:
         return gradients(ctx, GAUSSIAN_BACKWARD, GAUSSIAN_BOTH, wanted, *grads)
+
+
+# Of the public functions, where nobody records the call: what is scaled in place in backward, a
+# compiler would have to copy.
+
+
+class DirectBernoulliLogLikelihood(BernoulliLogLikelihood):
+    direct = True
+
+
+class DirectGaussianLogLikelihood(GaussianLogLikelihood):
+    direct = True

@@ -237,24 +237,8 @@ def sample_with_log_densities(
     log_q = -(0.5 * s * s + 0.5 * (height + constant))
     log_p = -(0.5 * z * z + 0.5 * constant)
     dims = max(mu.ndim - 1, 0) if event_dims is None else event_dims
-    return (
-        z.to(result_dtype(mu, logvar)),
-        reduce(log_q, dims, "event", dtype),
-        reduce(log_p, dims, "event", dtype),
-    )
-
-
-def weighted(grad_z: Tensor | None, grad_weights: Tensor | None) -> Tensor | None:
-    """The gradient of samples whose normalized weights came back as the gradient of zeros.
-
-    They came as w · g, g being what the loss makes of an event, and over the samples w sums to 1.
-    """
-    if grad_z is None or grad_weights is None:
-        return grad_z
-    total = grad_weights.sum(0)
-    # Zeros are what no weights come as, where somebody writes them out.
-    share = torch.where(total == 0, torch.ones_like(grad_weights), grad_weights / total)
-    return grad_z * share.reshape(*share.shape, *[1] * (grad_z.ndim - share.ndim)).to(grad_z.dtype)
+    sum_q, sum_p = (reduce(terms, dims, "event", dtype) for terms in (log_q, log_p))
+    return z.to(result_dtype(mu, logvar)), sum_q, sum_p
 
 
 def bernoulli_log_likelihood(

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch import _disable_dynamo as without_dynamo  # type: ignore[attr-defined]
 
 from .autograd import GaussianKL, NativeFunction, Reparameterize, ReparameterizeWithKL
-from .dispatch import differentiating_forward
+from .dispatch import differentiating_forward, transforming
 from .likelihoods import BernoulliLogLikelihood, GaussianLogLikelihood
 from .ops import OPS
 from .sampling import Latent, SampleWithLogDensities
@@ -44,15 +44,25 @@ def wants_gradient(args: tuple[Any, ...]) -> bool:
     return torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in args)
 
 
+def by_formula(function: type[NativeFunction]) -> Any:
+    """The op in plain PyTorch, for a transform that has to see what it is made of."""
+    n = function.n_tensors
+
+    def kernel(*args: Any) -> Any:
+        found = function.formula(args[:n], args[n:])
+        if isinstance(found, Tensor):
+            return found
+        return tuple(args[0].new_empty([0]) if t is None else t for t in found)
+
+    return without_dynamo(kernel)
+
+
 def differentiated(function: type[NativeFunction]) -> Any:
-    op, n = function.op, function.n_tensors
+    op, n, formula = function.op, function.n_tensors, by_formula(function)
 
     def kernel(keyset: torch._C.DispatchKeySet, *args: Any) -> Any:
-        if differentiating_forward():  # a hand-derived backward pass has no forward mode
-            found = function.formula(args[:n], args[n:])
-            if isinstance(found, Tensor):
-                return found
-            return tuple(args[0].new_empty([0]) if t is None else t for t in found)
+        if transforming() or differentiating_forward():
+            return formula(*args)
         if wants_gradient(args):
             return function.fast_apply(*args[:n], args[n:])
         return op.redispatch(keyset & torch._C._after_autograd_keyset, *args)
@@ -81,6 +91,7 @@ def register() -> None:
     library = torch.library.Library("vae_ext", "IMPL")
     for function in FUNCTIONS:
         library.impl(name_of(function), differentiated(function), "Autograd", with_keyset=True)
+        library.impl(name_of(function), by_formula(function), "FuncTorchBatched")
     for name in INTERNAL:
         library.impl(name, refused(name), "Autograd", with_keyset=True)
     # Alive as long as the ops are: an import after this module was dropped finds them registered.

@@ -13,6 +13,7 @@ from .autograd import MASKS, REDUCTION_NAMES, Found, Maybe, NativeFunction, draw
 from .checks import GRADIENTS
 from .ops import OPS, call
 from .reference import KL, Z
+from .weighting import weighted
 
 SCORE = GRADIENTS.index("score")
 
@@ -56,7 +57,7 @@ class SampleWithLogDensities(NativeFunction):
         grad_z, grad_q, grad_p, grad_weights = grads
         if ctx.options[-1] == SCORE:
             grad_z = grad_p = None
-        grad_z = reference.weighted(grad_z, grad_weights)
+        grad_z = weighted(grad_z, grad_weights)
         return NativeFunction.backward(ctx, grad_z, grad_q, grad_p, None)
 
     @staticmethod

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from . import native
-from .dispatch import tracing, transforming, within
+from .dispatch import DIRECT, tracing, transforming, within
 
 CALLS = itertools.count()
 
@@ -56,8 +56,10 @@ if not hasattr(torch.ops.vae_ext, "draw_seed"):
     register()
 
 
-def draw_seed(mu: Tensor) -> tuple[Tensor | None, int]:
+def draw_seed(mu: Tensor, route: int) -> tuple[Tensor | None, int]:
     """A seed from torch's generator of mu's device: a tensor, or a number where that is None."""
+    if route == DIRECT:
+        return (None, native.draw_cpu_seed()) if mu.is_cpu else (draw(mu.device), 0)
     if transforming():
         return (draw_for_vmap if within("Vmap") else draw)(mu.device), 0
     if torch._C._get_tracing_state() is not None:
@@ -65,6 +67,4 @@ def draw_seed(mu: Tensor) -> tuple[Tensor | None, int]:
     # Whoever traces must see an op, not a number that would become a constant.
     if tracing():
         return torch.ops.vae_ext.draw_seed(call_number(), device=mu.device), 0
-    if native.available and mu.is_cpu:
-        return None, native.draw_cpu_seed()
     return draw(mu.device), 0
