@@ -23,7 +23,7 @@ pytestmark = pytest.mark.cuda
 ROOT = Path(__file__).resolve().parent.parent
 CUDA = torch.device("cuda")
 FILES = ["parity", "layouts", "gradients", "edges", "noise", "elbo", "errors", "memory", "ops"]
-FILES.append("compile")
+FILES += ["compile", "modes"]
 
 
 def test_the_tests_of_the_cpu_kernels(pytestconfig: pytest.Config) -> None:

@@ -41,7 +41,7 @@ class Samples(NamedTuple):
     log_p: Tensor
     gradient: str
     # Zeros [n_samples, batch], by whose gradient doubly_reparameterized_iwae tells the backward
-    # pass of the draw what each sample's z weighs; that estimate takes them out.
+    # pass of the draw what each sample's z weighs (weighting.py); that estimate takes them out.
     weights: list[Tensor]
 
 
@@ -253,8 +253,8 @@ def doubly_reparameterized_iwae(log_likelihood: Tensor, samples: Samples) -> Ten
 
     Args:
         log_likelihood: log p(x|z), [n_samples, batch].
-        samples: from :func:`draw`, "sticking-the-landing". They can be used once: the gradient
-            that comes to z is weighted from here on.
+        samples: from :func:`draw`, "sticking-the-landing". They can be used once where a gradient
+            is wanted, since the one that comes to z is weighted from here on.
 
     Returns:
         [batch], nats.
@@ -276,9 +276,12 @@ def doubly_reparameterized_iwae(log_likelihood: Tensor, samples: Samples) -> Ten
     # Once for θ; a second time, in the draw's backward pass or here, for what φ gets.
     densities = samples.log_p - samples.log_q
     terms = normalized * log_likelihood + normalized.square() * densities
+    differentiated = samples.z.requires_grad and torch.is_grad_enabled()
     if samples.weights:
-        terms = terms + normalized * samples.weights.pop()
-    elif samples.z.requires_grad and torch.is_grad_enabled():
+        terms = terms + normalized * samples.weights[0]
+        if differentiated:
+            samples.weights.clear()
+    elif differentiated:
         raise RuntimeError(
             "the samples were used by doubly_reparameterized_iwae before, or drawn under "
             "functionalize: each draw serves one estimate"
