@@ -62,8 +62,8 @@ pictures: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks.plot benchmarks/results/*.json --out docs/pictures
 
 # The suite on another torch, by the library that was built with the pinned one: make check-torch
-# TORCH=2.10.0. Other versions than the pinned are downloads of several GB.
-TORCH ?= 2.10.0
+# TORCH=2.10.0, say. Other versions than the pinned are downloads of several GB.
+TORCH ?= 2.14.1
 check-torch: $(VENV)/native.stamp
 	$(PYTHON) -m venv build/torch-$(TORCH)
 	build/torch-$(TORCH)/bin/python -m pip --disable-pip-version-check install --quiet torch==$(TORCH)

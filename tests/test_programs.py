@@ -19,6 +19,8 @@ from torch._dynamo.eval_frame import _debug_get_cache_entry_list
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from vae_ext.weighting import COMPILED_FUNCTIONS_TRANSFORM
+
 BATCHES = (8, 5, 1)
 
 
@@ -42,6 +44,7 @@ def programs(function: Callable[..., Tensor]) -> int:
 
 def compiled(row: Row, **options: Any) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
     torch._dynamo.reset()
+    row(*row.leaves())  # torch.distributions remembers a look-up, and programs look at its memory
 
     def function(*tensors: Tensor) -> Tensor:
         return row(*tensors)
@@ -128,10 +131,10 @@ def changing(name: str) -> tuple[Callable[[Any], Tensor], list[Any]]:
             m.bfloat16(), x.bfloat16(), v, reduction="none"
         ),
         "obs_logvar": lambda v: vae_ext.elbo_loss(m, x, z, z, likelihood="gaussian", obs_logvar=v),
-        "bounds": lambda v: q(z, z, bounds=(-v - 1, v + 0.1), validate_args=False).kl(),
-        "soft bounds": lambda v: q(
-            z, z, bounds=(-v - 1, v + 0.1), soft=True, validate_args=False
-        ).rsample(seed=1),
+        "bounds": lambda v: q(z, z, bounds=(-2, v), validate_args=False).kl(),
+        "soft bounds": lambda v: q(z, z, bounds=(-2, v), soft=True, validate_args=False).rsample(
+            seed=1
+        ),
         "n_samples": lambda n: vae_ext.reparameterize(z, z, n_samples=n, seed=1),
         "seed": lambda n: vae_ext.reparameterize(z, z, seed=n),
         "stream": lambda n: vae_ext.reparameterize(z, z, seed=1, stream=n),
@@ -190,7 +193,10 @@ def test_compiled_transforms(row: Row) -> None:
 
     call = torch.compile(mapped, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(call(*stacked), mapped(*stacked))
-    if wanted:
+    if row.name.startswith("doubly") and not COMPILED_FUNCTIONS_TRANSFORM:
+        with pytest.raises(Exception, match="each draw serves one estimate"):
+            torch.compile(torch.func.grad(lambda *t: row(*t).sum()), fullgraph=True)(*plain)
+    elif wanted:
         call = torch.compile(
             torch.func.grad(lambda *t: row(*t).sum(), wanted), fullgraph=True, backend="aot_eager"
         )

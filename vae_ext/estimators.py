@@ -283,8 +283,8 @@ def doubly_reparameterized_iwae(log_likelihood: Tensor, samples: Samples) -> Ten
             samples.weights.clear()
     elif differentiated:
         raise RuntimeError(
-            "the samples were used by doubly_reparameterized_iwae before, or drawn under "
-            "functionalize: each draw serves one estimate"
+            "the samples were used by doubly_reparameterized_iwae before, or drawn where they "
+            "cannot be weighted (under functionalize): each draw serves one estimate"
         )
     surrogate = terms.sum(0)
     value = log_mean_exp(log_w.detach())

@@ -12,7 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .dispatch import differentiating_forward, within
+from .dispatch import differentiating_forward, is_dynamo_compiling, transforming, within
+
+# Whether a compiled program may have a Function under a transform of torch.func.
+COMPILED_FUNCTIONS_TRANSFORM = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 13)
 
 
 def weighted(grad_z: Tensor | None, grad_zeros: Tensor | None) -> Tensor | None:
@@ -50,6 +53,8 @@ def with_weights(z: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor | None]:
     """z and the zeros [n_samples, events] by which it is weighted. None where that cannot be:
     forward mode weighs nothing, and functionalization has no rule for Functions."""
     if differentiating_forward() or within("Functionalize"):
+        return z, None
+    if is_dynamo_compiling() and transforming() and not COMPILED_FUNCTIONS_TRANSFORM:
         return z, None
     found: tuple[Tensor, Tensor] = Weigh.apply(z, torch.zeros_like(log_q))
     return found
