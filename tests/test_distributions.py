@@ -180,3 +180,25 @@ def test_soft_bounds_are_those_of_nvae() -> None:
     mu, x = torch.randn(4, 5), 5 * torch.randn(4, 5)
     d = DiagonalGaussian(mu, log_std=x, bounds=(-10, 10), soft=True)
     torch.testing.assert_close(d.stddev, torch.exp(5 * torch.tanh(x / 5)), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("soft", [False, True])
+def test_gradients_of_a_broadcast_parameter_in_half_precision(
+    dtype: torch.dtype, soft: bool
+) -> None:
+    """Of a mean over a million elements each is too small for float16; their sum is not."""
+    mu = torch.randn(1000, 1000).to(dtype)
+    one = torch.tensor(0.5, dtype=dtype, requires_grad=True)
+
+    def mean(*parameters: torch.Tensor) -> torch.Tensor:
+        q = DiagonalGaussian(*parameters, bounds=(-1.5, 0.75), soft=soft, validate_args=False)
+        assert q.mean.dtype == q.rsample(seed=1).dtype == parameters[0].dtype
+        return q.kl(reduction="mean")
+
+    for order in (lambda a, b: (a, b), lambda a, b: (b, a)):
+        (got,) = torch.autograd.grad(mean(*order(mu, one)), one)
+        exact = one.detach().double().requires_grad_()
+        (want,) = torch.autograd.grad(mean(*order(mu.double(), exact)), exact)
+        assert got.dtype == dtype
+        torch.testing.assert_close(got.double(), want, rtol=2**-7, atol=0)

@@ -260,8 +260,8 @@ MUTANTS = [
     Mutant(
         "targets above 1 let pass",
         "csrc/cpu/kernels.inl",
-        "outside |= bits | (one - bits);",
-        "outside |= bits;",
+        "return most > bits_of(1.f) &&",
+        "return most > bits_of(2.f) + 0x7e000000u &&",
         "errors",
     ),
     # Python

@@ -24,6 +24,14 @@ __all__ = ["DiagonalGaussian"]
 Bounds = tuple[float, float]
 
 
+def spread(parameter: Tensor, shape: Sequence[int]) -> Tensor:
+    """Broadcast. In half precision by way of float32, in which its gradient is then summed: of a
+    mean over millions of elements there is nothing left in float16."""
+    if parameter.shape == shape:
+        return parameter
+    return parameter.to(reference.arithmetic_dtype(parameter)).expand(*shape)
+
+
 class DiagonalGaussian(Distribution):
     """N(mu, diag(exp(logvar))), the last `event_dims` dimensions being one event.
 
@@ -85,7 +93,7 @@ class DiagonalGaussian(Distribution):
             # In half precision a logarithm has lost what its standard deviation had.
             logvar = 2 * torch.log(scale.to(reference.arithmetic_dtype(scale)))
         assert logvar is not None
-        self._set(mu.expand(shape), logvar.expand(shape), None, 0, dims, bounds, soft)
+        self._set(spread(mu, shape), spread(logvar, shape), None, 0, dims, bounds, soft)
         self.dtype = reference.result_dtype(mu, scale)
         super().__init__(*self._shapes(shape, dims), validate_args=validate_args)
 
@@ -169,11 +177,11 @@ class DiagonalGaussian(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        return self.mu
+        return self.mu.to(self.dtype)
 
     @property
     def mode(self) -> Tensor:
-        return self.mu
+        return self.mu.to(self.dtype)
 
     @property
     def stddev(self) -> Tensor:
@@ -186,7 +194,7 @@ class DiagonalGaussian(Distribution):
     def expand(self, batch_shape: Any, _instance: Any = None) -> DiagonalGaussian:
         shape = torch.Size(batch_shape) + self.event_shape
         new: DiagonalGaussian = type(self).__new__(type(self))
-        mu, logvar = self.mu.expand(shape), self._raw_logvar.expand(shape)
+        mu, logvar = spread(self.mu, shape), spread(self._raw_logvar, shape)
         new._set(mu, logvar, None, 0, self.event_dims, self.bounds, self.soft)
         new.dtype = self.dtype
         Distribution.__init__(new, torch.Size(batch_shape), self.event_shape, validate_args=False)

@@ -28,8 +28,8 @@ inline bool small(int n, const float* x) {
 }
 inline bool small(int, const double*) { return false; }  // its exp is the C library's
 
-// Like small(): a probability's bits, as an integer, lie between those of 0 and of 1. The others
-// are looked at one by one, since -0 and NaN are let pass.
+// A probability's bits are at most those of 1, and those of a negative number or of NaN are more. A
+// second look lets -0 and NaN pass.
 template <class T>
 bool any_no_probability_exact(int n, const T* targets) {
   bool found = false;
@@ -37,13 +37,12 @@ bool any_no_probability_exact(int n, const T* targets) {
   return found;
 }
 inline bool any_no_probability(int n, const float* targets) {
-  const int32_t one = static_cast<int32_t>(bits_of(1.f));
-  int32_t outside = 0;
+  uint32_t most = 0;
   for (int i = 0; i < n; ++i) {
-    const int32_t bits = static_cast<int32_t>(bits_of(targets[i]));
-    outside |= bits | (one - bits);
+    const uint32_t bits = bits_of(targets[i]);
+    most = bits > most ? bits : most;
   }
-  return outside < 0 && any_no_probability_exact(n, targets);
+  return most > bits_of(1.f) && any_no_probability_exact(n, targets);
 }
 inline bool any_no_probability(int n, const double* targets) {
   return any_no_probability_exact(n, targets);
