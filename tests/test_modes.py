@@ -1,7 +1,7 @@
 """Every public function in every way that PyTorch is run: eager's value and gradients, or a refusal
 that docs/modes.md lists.
 
-The rows are rows.py's. Programs that were compiled, exported or traced are in test_programs.py.
+The rows are rows.py's. Programs are in test_compiled.py, test_programs.py and test_onnx.py.
 """
 
 from __future__ import annotations

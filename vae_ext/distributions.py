@@ -95,7 +95,8 @@ class DiagonalGaussian(Distribution):
         assert logvar is not None
         self._set(spread(mu, shape), spread(logvar, shape), None, 0, dims, bounds, soft)
         self.dtype = reference.result_dtype(mu, scale)
-        super().__init__(*self._shapes(shape, dims), validate_args=validate_args)
+        with torch.no_grad():  # the checks of arguments have no gradient to keep anything for
+            super().__init__(*self._shapes(shape, dims), validate_args=validate_args)
 
     @classmethod
     def from_moments(
@@ -126,7 +127,8 @@ class DiagonalGaussian(Distribution):
         self = cls.__new__(cls)
         dims = checks.event_dims(event_dims, moments.ndim)
         self._set(mu, logvar, moments, dim, dims, bounds, soft)
-        Distribution.__init__(self, *cls._shapes(mu.shape, dims), validate_args=validate_args)
+        with torch.no_grad():
+            Distribution.__init__(self, *cls._shapes(mu.shape, dims), validate_args=validate_args)
         return self
 
     def _set(
