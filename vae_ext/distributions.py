@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -95,8 +96,7 @@ class DiagonalGaussian(Distribution):
         assert logvar is not None
         self._set(spread(mu, shape), spread(logvar, shape), None, 0, dims, bounds, soft)
         self.dtype = reference.result_dtype(mu, scale)
-        with torch.no_grad():  # the checks of arguments have no gradient to keep anything for
-            super().__init__(*self._shapes(shape, dims), validate_args=validate_args)
+        self._check_arguments(*self._shapes(shape, dims), validate_args)
 
     @classmethod
     def from_moments(
@@ -127,8 +127,7 @@ class DiagonalGaussian(Distribution):
         self = cls.__new__(cls)
         dims = checks.event_dims(event_dims, moments.ndim)
         self._set(mu, logvar, moments, dim, dims, bounds, soft)
-        with torch.no_grad():
-            Distribution.__init__(self, *cls._shapes(mu.shape, dims), validate_args=validate_args)
+        self._check_arguments(*cls._shapes(mu.shape, dims), validate_args)
         return self
 
     def _set(
@@ -146,6 +145,15 @@ class DiagonalGaussian(Distribution):
         self.mu, self._raw_logvar, self._moments, self._dim = mu, raw_logvar, moments, dim
         self.dtype = reference.result_dtype(mu, raw_logvar)
         self.event_dims, self.bounds, self.soft = event_dims, bounds, soft
+
+    def _check_arguments(
+        self, batch_shape: torch.Size, event_shape: torch.Size, validate_args: bool | None
+    ) -> None:
+        """torch's own start of a distribution. Its checks keep nothing for a backward pass; without
+        them the grad mode stays as it is, which an exported program would have to note."""
+        validate = self._validate_args if validate_args is None else validate_args
+        with torch.no_grad() if validate else contextlib.nullcontext():
+            Distribution.__init__(self, batch_shape, event_shape, validate_args=validate_args)
 
     @staticmethod
     def _shapes(shape: Sequence[int], event_dims: int) -> tuple[torch.Size, torch.Size]:
