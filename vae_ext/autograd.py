@@ -34,8 +34,8 @@ MASKS = {
 
 
 class NativeFunction(torch.autograd.Function):
-    """A subclass says its op, how many tensors that takes first, and three things: `forward`,
-    `gradients` for one of the incoming gradients, and `formula`, the same in plain PyTorch."""
+    """A subclass names its op and the number of tensors that the op takes first. It defines
+    `forward` and `gradients`, by native ops, and `formula`, the op's outputs in plain PyTorch."""
 
     op: ClassVar[Any]
     n_tensors: ClassVar[int]
