@@ -34,9 +34,9 @@ rng-battery: $(VENV)/test.stamp
 
 # Compiles the CUDA kernels, GPU or not: warnings and spilled registers are errors.
 cuda: $(VENV)/base.stamp
-	@$(BIN)/python tools/compile_cuda.py --find > /dev/null || { echo "installing nvcc ..."; \
+	@$(BIN)/python csrc/compile_cuda.py --find > /dev/null || { echo "installing nvcc ..."; \
 		$(PIP) nvidia-cuda-nvcc nvidia-cuda-runtime nvidia-cuda-crt nvidia-nvvm nvidia-cuda-cccl; }
-	$(BIN)/python tools/compile_cuda.py --out build/cuda
+	$(BIN)/python csrc/compile_cuda.py --out build/cuda
 
 # Everything that only a GPU shows, with the Python and the torch that are there and no network.
 gpu-check:
@@ -86,7 +86,7 @@ $(VENV)/base.stamp: constraints.txt
 	$(PIP) torch numpy setuptools pybind11 ninja
 	@touch $@
 
-$(VENV)/native.stamp: $(VENV)/base.stamp setup.py pyproject.toml vae_ext/version.py $(NATIVE_SOURCES)
+$(VENV)/native.stamp: $(VENV)/base.stamp setup.py pyproject.toml vae_ext/_version.py $(NATIVE_SOURCES)
 	@echo "building the native library ..."
 	$(PIP) --no-build-isolation --no-deps -e .
 	@touch $@

@@ -25,7 +25,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
-VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "vae_ext/version.py").read_text()).group(1)
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "vae_ext/_version.py").read_text()).group(1)
 
 
 def flag(name: str) -> bool:
@@ -36,7 +36,7 @@ def flag(name: str) -> bool:
 
 
 def cuda_tools() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("compile_cuda", ROOT / "tools/compile_cuda.py")
+    spec = importlib.util.spec_from_file_location("compile_cuda", ROOT / "csrc/compile_cuda.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -98,10 +98,12 @@ def compile_flags() -> list[str]:
 def extensions() -> list[Extension]:
     if os.environ.get("VAE_EXT_NATIVE", "1") == "0":
         return []
-    sources = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("csrc/**/*.cpp"))
+    sources = sorted(
+        str(p.relative_to(ROOT)) for room in ("ops", "cpu") for p in ROOT.glob(f"csrc/{room}/*.cpp")
+    )
     headers = sorted(
         str(p.relative_to(ROOT))
-        for suffix in ("h", "inl")
+        for suffix in ("h", "inl", "def")
         for p in ROOT.glob(f"csrc/**/*.{suffix}")
     )
     link = ["-fsanitize=address,undefined"] if flag("VAE_EXT_SANITIZE") else []

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import oracle as reference
 import torch
 from torch import Tensor
 
 import vae_ext
-from vae_ext import reference
 from vae_ext.distributions import DiagonalGaussian
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]

@@ -341,13 +341,14 @@ OTHERS = {
     "__version__",
     "distributions",
     "estimators",
+    "functional",
     "integrations",
     "nn",
     "objectives",
-    "philox_words",  # of three integers, on the CPU, for tests
     "set_simd_level",
     "simd_level",
     "simd_levels",
+    "testing",  # on the CPU
 }
 
 

@@ -16,7 +16,7 @@ from cases import OPS, assert_within
 from torch import Tensor, nn
 
 import vae_ext
-from vae_ext import native
+from vae_ext._native import library as native
 
 pytestmark = pytest.mark.cuda
 
@@ -36,7 +36,7 @@ def test_the_tests_of_the_cpu_kernels(pytestconfig: pytest.Config) -> None:
 
 
 def test_the_kernels_are_ours() -> None:
-    assert native.cuda_available, native.cuda_cause
+    assert native.cuda_available, native.cuda_unavailable_reason
     from torch.profiler import ProfilerActivity, profile
 
     mu = torch.randn(64, 512, device=CUDA)
@@ -53,7 +53,7 @@ def test_words_are_the_same_bits() -> None:
     for seed, stream in ((0, 0), (-1, 3), (2**63 - 1, 2**40)):
         words = torch.empty(100_003, dtype=torch.int64, device=CUDA)
         torch.ops.vae_ext.philox_words(words, seed, stream)
-        assert torch.equal(words.cpu(), vae_ext.philox_words(100_003, seed, stream))
+        assert torch.equal(words.cpu(), vae_ext.testing.philox_words(100_003, seed, stream))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
@@ -242,7 +242,7 @@ def test_more_than_two_to_the_31_elements() -> None:
     # The words of the last elements, by the reference.
     first = rows * columns - 64
     block = torch.arange(first // 4, (first + 64) // 4, dtype=torch.int64)
-    from vae_ext import philox
+    from vae_ext._reference import philox
 
     zero = torch.zeros_like(block, dtype=torch.int32)
     counter = (*philox.halves(block, block.device), zero, zero)

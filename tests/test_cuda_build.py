@@ -26,7 +26,7 @@ BUILD = ROOT / "build/cuda"
 
 
 def load_tools() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("compile_cuda", ROOT / "tools/compile_cuda.py")
+    spec = importlib.util.spec_from_file_location("compile_cuda", ROOT / "csrc/compile_cuda.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -43,7 +43,7 @@ def library() -> Path:
     if tools.find_nvcc() is None:
         pytest.skip("no nvcc: `make cuda` installs it")
     done = subprocess.run(
-        [sys.executable, "tools/compile_cuda.py", "--out", str(BUILD)],
+        [sys.executable, "csrc/compile_cuda.py", "--out", str(BUILD)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -226,11 +226,11 @@ def test_unknown_architecture() -> None:
 
 
 def test_without_cuda_kernels_there_is_a_cause() -> None:
-    from vae_ext import native
+    from vae_ext._native import library as native
 
     if torch.version.cuda is None:
-        assert native.cuda_cause == "this torch is built without CUDA"
-    assert native.cuda_available == (native.cuda_cause == "")
+        assert native.cuda_unavailable_reason == "this torch is built without CUDA"
+    assert native.cuda_available == (native.cuda_unavailable_reason == "")
     with pytest.warns(RuntimeWarning, match="has no CUDA kernels here") as caught:
         native.warn_of_missing_cuda.__wrapped__()
     assert "VAE_EXT_CUDA=1 pip install" in str(caught[0].message)

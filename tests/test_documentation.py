@@ -11,12 +11,12 @@ from test_modes import FORWARD
 from test_onnx import REFUSED as ONNX_REFUSED
 
 import vae_ext
-from vae_ext import distributions, estimators, nn, objectives
+from vae_ext import distributions, estimators, nn, objectives, testing
 from vae_ext.integrations import diffusers
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
-MODULES: list[ModuleType] = [vae_ext, distributions, estimators, nn, objectives, diffusers]
+MODULES: list[ModuleType] = [vae_ext, distributions, estimators, nn, objectives, testing, diffusers]
 # What is no quantity: how it is computed, and a tuple of results.
 OTHERS = {"Samples", "patch", "set_simd_level", "simd_level", "simd_levels"}
 UNITLESS = {

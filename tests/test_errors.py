@@ -14,7 +14,7 @@ from devices import device, generator
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import vae_ext
-from vae_ext import native
+from vae_ext._native import library as native
 from vae_ext.distributions import DiagonalGaussian
 
 M = torch.randn(3, 4)
@@ -73,7 +73,7 @@ CASES: list[tuple[Callable[[], object], type[Exception], str]] = [
         TypeError,
         "dtype was torch.int64",
     ),
-    (lambda: vae_ext.philox_words(2.0, 0), TypeError, "n was 2.0, expected an int"),  # type: ignore[arg-type]
+    (lambda: vae_ext.testing.philox_words(2.0, 0), TypeError, "n was 2.0, expected an int"),  # type: ignore[arg-type]
     (lambda: vae_ext.elbo_loss(M, M, M, V, beta="b"), TypeError, "beta was 'b'"),  # type: ignore[arg-type]
     # shapes
     (lambda: vae_ext.gaussian_kl(M, V[:2]), ValueError, r"mu \[3, 4\], logvar \[2, 4\]"),
@@ -146,7 +146,7 @@ CASES: list[tuple[Callable[[], object], type[Exception], str]] = [
     ),
     (lambda: vae_ext.reparameterize(M, V, seed=2**64), ValueError, "expected a 64-bit integer"),
     (lambda: vae_ext.reparameterize(M, V, stream=-(2**63) - 1), ValueError, "stream was"),
-    (lambda: vae_ext.philox_words(-1, 0), ValueError, "n was -1"),
+    (lambda: vae_ext.testing.philox_words(-1, 0), ValueError, "n was -1"),
     (lambda: vae_ext.set_simd_level("sse9"), ValueError, "level was 'sse9', expected one of"),
     (lambda: vae_ext.standard_normal(-1, seed=0), ValueError, r"size was \[-1\]"),
     (lambda: vae_ext.standard_normal(2.5, seed=0), TypeError, "size was 2.5, expected an int"),  # type: ignore[call-overload]

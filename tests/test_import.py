@@ -51,7 +51,7 @@ z, kl = vae_ext.reparameterize_with_kl(mu, logvar)
 loss = vae_ext.elbo_loss(z, torch.rand(4, 5), mu, logvar, beta=0.5)
 loss.backward()
 assert mu.grad is not None
-print(repr(loss.item()), vae_ext.philox_words(2, 7).tolist())
+print(repr(loss.item()), vae_ext.testing.philox_words(2, 7).tolist())
 step = torch.compile(lambda m: vae_ext.reparameterize(m, m).sum(), backend="aot_eager")
 step(mu).backward()
 """
@@ -66,11 +66,12 @@ step(mu).backward()
     z, _ = vae_ext.reparameterize_with_kl(mu, logvar)
     want = vae_ext.elbo_loss(z, torch.rand(4, 5), mu, logvar, beta=0.5)
     assert float(loss) == pytest.approx(want.item(), rel=1e-6)  # the same noise, too
-    assert words.strip() == str(vae_ext.philox_words(2, 7).tolist())
+    assert words.strip() == str(vae_ext.testing.philox_words(2, 7).tolist())
 
 
 def test_native_library_is_the_one_under_test() -> None:
-    from vae_ext import _C, native
+    from vae_ext import _C
+    from vae_ext._native import library as native
 
     assert native.available
     assert _C.version == vae_ext.__version__

@@ -11,7 +11,7 @@ from torch.autograd import forward_ad as fwAD
 from torch.library import opcheck
 
 import vae_ext
-from vae_ext.registration import FUNCTIONS, INTERNAL
+from vae_ext._native.registration import FUNCTIONS, INTERNAL
 
 OPS = torch.ops.vae_ext
 EVENT, SUM = 1, 2
@@ -94,7 +94,7 @@ SAMPLES: list[tuple[Callable[..., object], tuple[object, ...]]] = [
     (OPS.gaussian_log_likelihood_with_gradients.default, (CL, CL, None, 0.5, 1, SUM, 1)),
     (OPS.scale_gradient_.default, (t(3, 4), t())),
     (OPS.philox_words.default, (torch.empty(9, dtype=torch.int64), 1, 2)),
-    (OPS.draw_seed.default, (0,)),
+    (OPS.new_seed.default, (0,)),
 ]
 
 
@@ -114,7 +114,7 @@ def test_every_op_is_checked() -> None:
 def test_opcheck(op: Callable[..., object], args: tuple[object, ...]) -> None:
     pytest.importorskip("expecttest")  # which opcheck imports
     # The seed op is random by design: two calls differ.
-    seeds = "draw_seed" in str(op)
+    seeds = "new_seed" in str(op)
     kwargs = {"device": device()} if seeds else {}
     skip = {"test_aot_dispatch_dynamic"} if seeds else set()
     utils = (
@@ -201,5 +201,5 @@ def test_fake_tensors_draw_a_seed_op() -> None:
     from torch.fx.experimental.proxy_tensor import make_fx
 
     graph = make_fx(lambda m: vae_ext.reparameterize(m, m))(torch.randn(3, 4))
-    assert "draw_seed" in str(graph.code)
+    assert "new_seed" in str(graph.code)
     assert not torch.equal(graph(torch.zeros(3, 4)), graph(torch.zeros(3, 4)))

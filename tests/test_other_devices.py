@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from vae_ext import dispatch, native
+from vae_ext._native import dispatch
+from vae_ext._native import library as native
 
 all_rows = pytest.mark.parametrize("row", ROWS, ids=repr)
 

@@ -39,7 +39,7 @@ def test_without_the_native_library() -> None:
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "missing: the native library" in done.stdout
-    assert "mend: install a C++ compiler" in done.stdout
+    assert "how to fix it: install a C++ compiler" in done.stdout
     assert "WRONG" not in done.stdout  # the reference serves
 
 

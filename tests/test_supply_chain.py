@@ -93,7 +93,7 @@ def test_files_of_the_source_distribution(tmp_path: Path) -> None:
     }
     others = {
         *("CHANGELOG.md", "LICENSE", "MANIFEST.in", "README.md", "constraints.txt"),
-        *("pyproject.toml", "setup.py", "tools/compile_cuda.py"),
+        *("pyproject.toml", "setup.py", "csrc/compile_cuda.py"),
     }
     assert files == native | python | made | others
 

@@ -49,7 +49,7 @@ SEEDS, COLUMN = 4096, 1024
 
 
 def words(n: int, seed: int, stream: int) -> np.ndarray:
-    return vae_ext.philox_words(n, seed, stream).numpy().astype(np.uint32)
+    return vae_ext.testing.philox_words(n, seed, stream).numpy().astype(np.uint32)
 
 
 def one_stream() -> Iterator[np.ndarray]:

@@ -2,24 +2,23 @@
 
 import torch.fx
 
-from . import distributions, estimators, integrations, native, nn, objectives
-from . import divergences as divergences  # registers
-from .elbo import elbo_loss
+from . import _torch_kl as _torch_kl  # registers
+from . import distributions, estimators, functional, integrations, nn, objectives, testing
+from ._native.library import available, set_simd_level, simd_level, simd_levels
+from ._version import __version__
 from .functional import (
     bernoulli_log_likelihood,
+    elbo_loss,
     gaussian_kl,
     gaussian_log_likelihood,
-    philox_words,
     reparameterize,
     reparameterize_with_kl,
     standard_normal,
 )
 from .multivariate import kl_multivariate_normal
-from .native import set_simd_level, simd_level, simd_levels
-from .version import __version__
 
-if native.available:
-    from . import registration as registration  # the ops' derivatives
+if available:
+    from ._native import registration as registration  # the ops' derivatives
 
 __all__ = [
     "__version__",
@@ -27,31 +26,24 @@ __all__ = [
     "distributions",
     "elbo_loss",
     "estimators",
+    "functional",
     "gaussian_kl",
     "gaussian_log_likelihood",
     "integrations",
     "kl_multivariate_normal",
     "nn",
     "objectives",
-    "philox_words",
     "reparameterize",
     "reparameterize_with_kl",
     "set_simd_level",
     "simd_level",
     "simd_levels",
     "standard_normal",
+    "testing",
 ]
 
 # Leaves of torch.fx.symbolic_trace, which cannot follow what looks at shapes and dtypes.
-for _name in (
-    "bernoulli_log_likelihood",
-    "elbo_loss",
-    "gaussian_kl",
-    "gaussian_log_likelihood",
-    "kl_multivariate_normal",
-    "reparameterize",
-    "reparameterize_with_kl",
-):
+for _name in (*functional.__all__, "kl_multivariate_normal"):
     torch.fx.wrap(_name)
 
 

@@ -1,7 +1,8 @@
 """What is installed, whether it is right, and how fast: python -m vae_ext
 
 Runs every function forward and backward on each device and compares it with the reference in
-float64. Exits with 0 if all of it holds, and with 1 and the mend if something is missing or wrong.
+float64. Exits with 0 if all of it holds; if something is missing or wrong, with 1, saying how to
+fix it.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.distributions import Normal
-from torch.nn import functional as F
 
 import vae_ext
 
-from . import native, reference
+from . import _reference as reference
+from ._formulas import GAUSSIAN_KL, LIKELIHOODS, Likelihood
+from ._native import library
+from ._reference import numerics
 from .distributions import DiagonalGaussian
 
 Function = Callable[..., Tensor]
@@ -36,7 +39,7 @@ class Check:
     exact: Function  # the reference, in float64
     eager: Function  # what is usually written
     inputs: int
-    binary: bool = False  # the second input is a target in {0, 1}
+    target: Callable[[Tensor], Tensor] | None = None  # makes the second input one, of normals
 
 
 def with_kl(z_and_kl: tuple[Tensor, Tensor]) -> Tensor:
@@ -68,6 +71,25 @@ def eager_kl(mu: Tensor, logvar: Tensor) -> Tensor:
     return -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp(), 1)
 
 
+def exact_kl(*inputs: Tensor) -> Tensor:
+    return reference.evaluate(GAUSSIAN_KL.terms, *inputs, event_dims=1, reduction="event")
+
+
+def check_of(likelihood: Likelihood) -> Check:
+    """Against the formula, and against the same law of torch.distributions."""
+    function = getattr(vae_ext, likelihood.formula.op)
+    return Check(
+        likelihood.formula.op,
+        lambda *t: function(*t, reduction="mean"),
+        lambda *t: reference.evaluate(likelihood.terms, *t, event_dims=1, reduction="mean"),
+        lambda prediction, target, *parameters: (
+            likelihood.law(prediction, *parameters).log_prob(target).mean()
+        ),
+        len(likelihood.formula.arguments),
+        likelihood.target,
+    )
+
+
 CHECKS = [
     Check(
         "reparameterize",
@@ -87,7 +109,7 @@ CHECKS = [
         "DiagonalGaussian, bounded",
         lambda m, v: with_kl(bounded(m, v).rsample_with_kl(seed=7)),
         lambda m, v: with_kl(
-            reference.reparameterize_with_kl(m, reference.bounded(v, -1, 1, True), seed=7)
+            reference.reparameterize_with_kl(m, numerics.bounded(v, -1, 1, True), seed=7)
         ),
         lambda m, v: with_kl((eager_sample(m, torch.tanh(v)), eager_kl(m, torch.tanh(v)))),
         2,
@@ -103,40 +125,27 @@ CHECKS = [
         lambda m, v: with_densities(eager_draw(m, v)),
         2,
     ),
-    Check("gaussian_kl", vae_ext.gaussian_kl, reference.gaussian_kl, eager_kl, 2),
+    Check("gaussian_kl", vae_ext.gaussian_kl, exact_kl, eager_kl, 2),
     Check(
         "gaussian_kl, prior",
         vae_ext.gaussian_kl,
-        reference.gaussian_kl,
+        exact_kl,
         lambda m, v, p, w: (
             0.5 * (w - v + torch.exp(v - w) + (m - p) ** 2 * torch.exp(-w) - 1).sum(1)
         ),
         4,
     ),
-    Check(
-        "bernoulli_log_likelihood",
-        lambda x, t: vae_ext.bernoulli_log_likelihood(x, t, reduction="mean"),
-        lambda x, t: reference.bernoulli_log_likelihood(x, t, reduction="mean"),
-        lambda x, t: -F.binary_cross_entropy_with_logits(x, t),
-        2,
-        binary=True,
-    ),
-    Check(
-        "gaussian_log_likelihood",
-        lambda m, x, v: vae_ext.gaussian_log_likelihood(m, x, v, reduction="mean"),
-        lambda m, x, v: reference.gaussian_log_likelihood(m, x, v, reduction="mean"),
-        lambda m, x, v: -F.gaussian_nll_loss(m, x, v.exp(), full=True),
-        3,
-    ),
+    *(check_of(likelihood) for likelihood in LIKELIHOODS.values()),
 ]
 
 
 def inputs_of(check: Check, device: torch.device) -> list[Tensor]:
     generator = torch.Generator().manual_seed(1)
     tensors = [torch.randn(ROWS, COLUMNS, generator=generator) for _ in range(check.inputs)]
-    if check.binary:
-        tensors[1] = (tensors[1] > 0).float()
-    return [t.to(device).requires_grad_(not (check.binary and i)) for i, t in enumerate(tensors)]
+    if check.target is not None:
+        tensors[1] = check.target(tensors[1])
+    fixed = 1 if check.target is not None else None
+    return [t.to(device).requires_grad_(i != fixed) for i, t in enumerate(tensors)]
 
 
 def forward_backward(function: Function, leaves: list[Tensor]) -> list[Tensor]:
@@ -170,7 +179,7 @@ def milliseconds(function: Function, leaves: list[Tensor], rounds: int = 15) -> 
 
 
 def check_device(device: torch.device) -> bool:
-    kernels = native.available if device.type == "cpu" else native.cuda_available
+    kernels = library.available if device.type == "cpu" else library.cuda_available
     by = "native" if kernels else "the reference, in plain PyTorch"
     if device.type == "cpu" and kernels:
         by += f", {vae_ext.simd_level()}, {torch.get_num_threads()} threads"
@@ -216,19 +225,20 @@ def training_step() -> bool:
 
 
 def missing() -> list[str]:
-    """What is not there and should be, with the mend."""
+    """What should be there and is not, and how to fix it."""
     found = []
-    if not native.available:
+    if not library.available:
         found.append(
-            f"the native library: {native.cause}\n    mend: install a C++ compiler (g++ 11 or "
-            "newer), then pip install --no-build-isolation --force-reinstall --no-deps vae_ext, "
+            f"the native library: {library.unavailable_reason}\n"
+            "    how to fix it: install a C++ compiler (g++ 11 or newer), then pip install "
+            "--no-build-isolation --force-reinstall --no-deps vae_ext, "
             "with VAE_EXT_NATIVE unset"
         )
-    if torch.cuda.is_available() and not native.cuda_available:
+    if torch.cuda.is_available() and not library.cuda_available:
         found.append(
-            f"the CUDA kernels: {native.cuda_cause}\n    mend: put nvcc of CUDA "
-            f"{torch.version.cuda} on the PATH, then VAE_EXT_CUDA=1 pip install "
-            "--no-build-isolation --force-reinstall --no-deps vae_ext"
+            f"the CUDA kernels: {library.cuda_unavailable_reason}\n"
+            f"    how to fix it: put nvcc of CUDA {torch.version.cuda} on the PATH, then "
+            "VAE_EXT_CUDA=1 pip install --no-build-isolation --force-reinstall --no-deps vae_ext"
         )
     return found
 
@@ -242,10 +252,12 @@ def main() -> int:
     parser.parse_args()
     print(f"vae_ext {vae_ext.__version__}, torch {torch.__version__}, ", end="")
     print(f"Python {platform.python_version()}, {platform.platform()}")
-    if native.available:
+    if library.available:
         levels = ", ".join(vae_ext.simd_levels())
-        print(f"native library: by g++ {native.compiler}; instruction sets {levels}")
-    print(f"CUDA kernels: {'loaded' if native.cuda_available else native.cuda_cause}")
+        print(f"native library: by g++ {library.compiler}; instruction sets {levels}")
+    print(
+        f"CUDA kernels: {'loaded' if library.cuda_available else library.cuda_unavailable_reason}"
+    )
     devices = [torch.device("cpu")]
     devices += [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
     results = [check_device(device) for device in devices] + [training_step()]

@@ -11,14 +11,18 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from . import checks, reference
-from .dispatch import BY_OP, REFERENCE, changes, route
-from .functional import as_tensor, gaussian_log_likelihood, resolve_noise
-from .native import available
-from .reference import KL, Z
+from . import _checks as checks
+from . import _reference as reference
+from ._native import library
+from ._native.dispatch import BY_OP, REFERENCE, changes, route
+from ._native.seeds import resolve_noise
+from ._reference import KL, Z, numerics
+from ._reference.numerics import as_tensor
+from .functional import gaussian_log_likelihood
 
-if available:
-    from . import autograd, sampling
+if library.available:
+    from ._autograd.function import apply_op
+    from ._autograd.latent import HARD, SOFT, Latent
 
 __all__ = ["DiagonalGaussian"]
 
@@ -30,7 +34,7 @@ def spread(parameter: Tensor, shape: Sequence[int]) -> Tensor:
     mean over millions of elements there is nothing left in float16."""
     if parameter.shape == shape:
         return parameter
-    return parameter.to(reference.arithmetic_dtype(parameter)).expand(*shape)
+    return parameter.to(numerics.arithmetic_dtype(parameter)).expand(*shape)
 
 
 class DiagonalGaussian(Distribution):
@@ -92,10 +96,10 @@ class DiagonalGaussian(Distribution):
             if validate and not bool((scale > 0).all()):
                 raise ValueError(f"std had a minimum of {scale.min().item()}, expected all > 0")
             # In half precision a logarithm has lost what its standard deviation had.
-            logvar = 2 * torch.log(scale.to(reference.arithmetic_dtype(scale)))
+            logvar = 2 * torch.log(scale.to(numerics.arithmetic_dtype(scale)))
         assert logvar is not None
         self._set(spread(mu, shape), spread(logvar, shape), None, 0, dims, bounds, soft)
-        self.dtype = reference.result_dtype(mu, scale)
+        self.dtype = numerics.result_dtype(mu, scale)
         self._check_arguments(*self._shapes(shape, dims), validate_args)
 
     @classmethod
@@ -143,7 +147,7 @@ class DiagonalGaussian(Distribution):
         if bounds is not None:
             bounds = checks.bounds(bounds, soft)
         self.mu, self._raw_logvar, self._moments, self._dim = mu, raw_logvar, moments, dim
-        self.dtype = reference.result_dtype(mu, raw_logvar)
+        self.dtype = numerics.result_dtype(mu, raw_logvar)
         self.event_dims, self.bounds, self.soft = event_dims, bounds, soft
 
     def _check_arguments(
@@ -179,11 +183,11 @@ class DiagonalGaussian(Distribution):
 
     def _wide_logvar(self) -> Tensor:
         """logvar in the dtype that it is computed in."""
-        wide = self._raw_logvar.to(reference.arithmetic_dtype(self._raw_logvar))
+        wide = self._raw_logvar.to(numerics.arithmetic_dtype(self._raw_logvar))
         if self.bounds is None:
             return wide
         low, high = (as_tensor(b, wide) if changes(b) else b for b in self.bounds)
-        return reference.bounded(wide, low, high, self.soft)
+        return numerics.bounded(wide, low, high, self.soft)
 
     @property
     def mean(self) -> Tensor:
@@ -229,7 +233,7 @@ class DiagonalGaussian(Distribution):
             seed_tensor, seed_value = resolve_noise(self.mu, way, samples, seed, generator, noise)
         stream = checks.word64("stream", stream)
         if way != REFERENCE and not (noise is not None and noise.requires_grad):
-            kind = 0 if self.bounds is None else sampling.SOFT if self.soft else sampling.HARD
+            kind = 0 if self.bounds is None else SOFT if self.soft else HARD
             low, high = self.bounds or (0.0, 0.0)
             # Both in one tensor where its gradient may be wanted, which then comes back as one.
             packed = self._moments is not None and (
@@ -238,9 +242,9 @@ class DiagonalGaussian(Distribution):
             parameters = (self._moments, None) if packed else (self.mu, self._raw_logvar)
             if changes(low) or changes(high):  # the op would be compiled again for each
                 parameters, kind, low, high = (self.mu, self._wide_logvar()), 0, 0.0, 0.0
-            z, kl = autograd.run(
+            z, kl = apply_op(
                 way,
-                sampling.Latent,
+                Latent,
                 torch.ops.vae_ext.latent.default,
                 (*parameters, noise, seed_tensor),
                 (
@@ -326,6 +330,6 @@ class DiagonalGaussian(Distribution):
         return gaussian_log_likelihood(self.mu, value, self.logvar, event_dims=self.event_dims)
 
     def entropy(self) -> Tensor:
-        wide = self.logvar.to(reference.arithmetic_dtype(self._raw_logvar))
+        wide = self.logvar.to(numerics.arithmetic_dtype(self._raw_logvar))
         terms = 0.5 * (1 + math.log(2 * math.pi) + wide)
-        return reference.reduce(terms, self.event_dims, "event", wide.dtype)
+        return numerics.reduce(terms, self.event_dims, "event", wide.dtype)

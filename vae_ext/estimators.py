@@ -19,15 +19,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import checks, reference
-from .checks import GRADIENTS
-from .dispatch import REFERENCE, differentiating_forward, route
-from .functional import resolve_noise
-from .native import available
-from .weighting import with_weights
+from . import _checks as checks
+from . import _reference as reference
+from ._autograd.weighting import with_weights
+from ._checks import GRADIENTS
+from ._native import library
+from ._native.dispatch import REFERENCE, differentiating_forward, route
+from ._native.seeds import resolve_noise
 
-if available:
-    from . import autograd, sampling
+if library.available:
+    from ._autograd.draw import SampleWithLogDensities
+    from ._autograd.function import apply_op
 
 __all__ = ["Samples", "doubly_reparameterized_iwae", "draw", "iwae", "log_evidence"]
 __all__ += ["score_function", "sgvb_a", "sgvb_b"]
@@ -110,9 +112,9 @@ def draw(
         if gradient == "sticking-the-landing":
             z, weights = with_weights(z, log_q)
     else:
-        z, log_q, log_p, weights = autograd.run(
+        z, log_q, log_p, weights = apply_op(
             way,
-            sampling.SampleWithLogDensities,
+            SampleWithLogDensities,
             torch.ops.vae_ext.sample_with_log_densities.default,
             (mu, logvar, noise, seed_tensor),
             (seed_value, stream, samples, dims, GRADIENTS.index(gradient)),

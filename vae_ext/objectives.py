@@ -10,8 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import checks
-from .functional import as_tensor, gaussian_kl
+from . import _checks as checks
+from ._reference.numerics import as_tensor
+from .functional import gaussian_kl
 
 __all__ = [
     "active_units",

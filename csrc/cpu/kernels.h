@@ -4,12 +4,27 @@
 
 #include <stdint.h>
 
-#include "../storage.h"
+#include "../math/draw_gradient.h"
+#include "../math/storage.h"
 
 namespace vae_ext {
 
 // Elements of a tile: the buffers of one op stay in the first-level cache.
 constexpr int kTile = 256;
+
+// The loops over a formula's inputs, which are as many tiles.
+template <class T>
+struct FormulaKernels {
+  void (*value)(int n, T* out, const T* const* in);
+  // Of each input whose gradient has somewhere to go, for the incoming gradients g.
+  void (*gradients)(int n, T* const* out, const T* g, const T* const* in);
+  // Both for one incoming gradient: all gradients but the target's, each of which has somewhere to
+  // go.
+  void (*value_and_gradients)(int n, T* value, T* const* out, const T* const* in, T g);
+  // Whether any target is outside of what the formula takes; null where it takes all.
+  bool (*any_refused)(int n, const T* targets);
+  const char* targets;  // what it takes, in words
+};
 
 // T is the arithmetic type: float for everything but double tensors.
 template <class T>
@@ -24,9 +39,6 @@ struct Kernels {
 
   // The words themselves.
   void (*words)(int n, uint64_t seed, uint64_t stream, uint64_t start, int64_t* out);
-
-  // Whether any target of a Bernoulli log-likelihood is outside [0, 1].
-  bool (*any_no_probability)(int n, const T* targets);
 
   // The sum in double, in an order that depends on n alone.
   double (*sum)(int n, const T* x);
@@ -46,41 +58,20 @@ struct Kernels {
 
   void (*log_q)(int n, T* out, const T* logvar, const T* eps);
   void (*log_p)(int n, T* out, const T* z);
-  // Added to both outputs, for the flow of that number in formulas.h.
-  void (*add_sample_gradients)(int n, int64_t flow, T* dmu, T* dlogvar, const T* grad_z,
+  // Added to both outputs.
+  void (*add_sample_gradients)(int n, DrawGradient gradient, T* dmu, T* dlogvar, const T* grad_z,
                                const T* grad_q, const T* grad_p, const T* mu, const T* logvar,
                                const T* eps);
-
-  void (*kl_standard)(int n, T* out, const T* mu, const T* logvar);
-  void (*kl_standard_dmu)(int n, T* out, const T* g, const T* mu);
-  void (*kl_standard_dlogvar)(int n, T* out, const T* g, const T* logvar);
 
   void (*reparameterize_with_kl)(int n, T* z, T* kl, const T* mu, const T* logvar, const T* eps);
   void (*reparameterize_with_kl_dmu)(int n, T* out, const T* grad_z, const T* grad_kl, const T* mu);
   void (*reparameterize_with_kl_dlogvar)(int n, T* out, const T* grad_z, const T* grad_kl,
                                          const T* logvar, const T* eps);
 
-  void (*kl_prior)(int n, T* out, const T* mu, const T* logvar, const T* prior_mu,
-                   const T* prior_logvar);
-  void (*kl_prior_dmu)(int n, T* out, const T* g, const T* mu, const T* prior_mu,
-                       const T* prior_logvar);
-  void (*kl_prior_dlogvar)(int n, T* out, const T* g, const T* logvar, const T* prior_logvar);
-  void (*kl_prior_dprior_logvar)(int n, T* out, const T* g, const T* mu, const T* logvar,
-                                 const T* prior_mu, const T* prior_logvar);
-
-  void (*bernoulli)(int n, T* out, const T* logits, const T* target);
-  void (*bernoulli_dlogit)(int n, T* out, const T* g, const T* logits, const T* target);
-  void (*bernoulli_dtarget)(int n, T* out, const T* g, const T* logits);
-  // Value and gradient for one incoming gradient.
-  void (*bernoulli_both)(int n, T* out, T* dlogit, const T* logits, const T* target, T g);
-
-  void (*gaussian)(int n, T* out, const T* mean, const T* target, const T* logvar);
-  void (*gaussian_dmean)(int n, T* out, const T* g, const T* mean, const T* target,
-                         const T* logvar);
-  void (*gaussian_dlogvar)(int n, T* out, const T* g, const T* mean, const T* target,
-                           const T* logvar);
-  void (*gaussian_both)(int n, T* out, T* dmean, T* dlogvar, const T* mean, const T* target,
-                        const T* logvar, T g);
+  // The formulas of formulas.def; of a divergence also the one of its required inputs alone.
+#define VAE_EXT_LIKELIHOOD(name, Formula, inputs) FormulaKernels<T> name;
+#define VAE_EXT_DIVERGENCE(name, Formula, inputs) FormulaKernels<T> name, standard_##name;
+#include "../ops/formulas.def"
 };
 
 struct KernelSet {

@@ -5,7 +5,7 @@
 
 #include <array>
 
-#include "../problems.h"
+#include "../ops/problems.h"
 #include "kernels.h"
 
 namespace vae_ext {
@@ -115,21 +115,6 @@ class Input {
   bool constant_ = false;
   T value_ = 0;
   Bounds bounds_;
-};
-
-// The tiles of an op's inputs at one place, loaded once for all that is computed there.
-template <class T, int kInputs>
-class Tiles {
- public:
-  const T* operator[](int i) const { return tile_[i]; }
-
-  void load(const std::array<const Input<T>*, kInputs>& inputs, int64_t start, int n) {
-    for (int i = 0; i < kInputs; ++i) tile_[i] = inputs[i]->tile(start, n, buffer_[i]);
-  }
-
- private:
-  const T* tile_[kInputs];
-  alignas(64) T buffer_[kInputs][kTile];
 };
 
 // An output of the full shape.

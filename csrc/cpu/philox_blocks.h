@@ -3,7 +3,7 @@
 // to three times as much), hence the builtins; the rounds are those of philox.h.
 #pragma once
 
-#include "../philox.h"
+#include "../math/philox.h"
 
 VAE_EXT_NAMESPACE_BEGIN
 

@@ -1,8 +1,8 @@
 // Bounds on logvar, a group at a time.
 #pragma once
 
-#include "../formulas.h"
-#include "../problems.h"
+#include "../math/sampling.h"
+#include "../ops/problems.h"
 #include "launch.cuh"
 
 namespace vae_ext {

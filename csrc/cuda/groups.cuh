@@ -3,7 +3,7 @@
 // behind them. Contiguous tensors and rows of wider ones move 16 bytes at a time.
 #pragma once
 
-#include "../half.h"
+#include "../math/half.h"
 #include "operand.cuh"
 
 namespace vae_ext {
@@ -15,10 +15,6 @@ struct Variant {
   using T = T_;
   static constexpr int kWidth = kWidth_;
   static constexpr bool kUniform = kUniform_;
-  // Blocks that one multiprocessor must have room for: enough loads under way to hide memory's
-  // latency, where that takes no spilling.
-  static constexpr int kMinBlocks = kUniform && sizeof(T) == 4 ? 3 : 1;
-
   VAE_EXT_DEVICE static Storage storage(const Operand& o) {
     return kUniform ? kStorage_ : o.storage;
   }

@@ -2,7 +2,7 @@
 #pragma once
 
 #if defined(VAE_EXT_CUDA_ON_HOST)
-#include "on_host.h"
+#include "../testing/cuda_on_host.h"
 #define VAE_EXT_DEVICE inline
 #define VAE_EXT_DISPATCH_KEY CPU
 #else
@@ -13,12 +13,10 @@
 
 #include <torch/csrc/stable/accelerator.h>
 
-#include "../tensors.h"
+#include "../ops/tensors.h"
+#include "launch_config.cuh"
 
 namespace vae_ext {
-
-constexpr int kThreads = 256;          // of every block
-constexpr int64_t kManyBlocks = 2048;  // more than any chip runs at once
 
 // Kernels that go to the current stream of a tensor's device, which is the current device for as
 // long as this lives.
@@ -56,7 +54,5 @@ class Launcher {
   cudaStream_t stream_;
 #endif
 };
-
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace vae_ext

@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "groups.cuh"
+#include "launch_config.cuh"
 
 namespace vae_ext {
 
@@ -83,9 +84,6 @@ VAE_EXT_DEVICE Span span_at(int64_t start, int64_t begin, int64_t end) {
           end - start < V::kWidth ? static_cast<int>(end - start) : V::kWidth};
 }
 
-template <class V, class Body>
-constexpr int kMinBlocks = Body::kHeavy ? 1 : V::kMinBlocks;
-
 // Where the groups of a thread start that reads a tensor from its beginning.
 template <class V>
 VAE_EXT_DEVICE int64_t first_of_thread() {
@@ -93,16 +91,10 @@ VAE_EXT_DEVICE int64_t first_of_thread() {
          V::kWidth;
 }
 
-// Blocks with a group for each thread.
-template <class V>
-int64_t blocks_for(int64_t numel) {
-  return ceil_div(numel, int64_t{V::kWidth} * kThreads);
-}
-
 // A group per thread.
 template <class V, class Body>
 __global__ void __launch_bounds__(kThreads, kMinBlocks<V, Body>)
-    each_kernel(VAE_EXT_PARAMETER Body body, int64_t numel) {
+    elementwise_kernel(VAE_EXT_PARAMETER Body body, int64_t numel) {
   const int64_t start = first_of_thread<V>();
   typename V::T terms[1][V::kWidth];
   if (start < numel) body.template run<V>(span_at<V>(start, 0, numel), terms);
@@ -111,7 +103,7 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks<V, Body>)
 // Calls launch(Variant, body) for the body that make(width) gives, with the best kernel for its
 // operands. `lead` is the dtype of the tensors that matter, `wide` asks for double arithmetic.
 template <class Make, class Launch>
-void with_variant(ScalarType lead, bool wide, Make make, Launch launch) {
+void with_variant(ScalarType lead, bool is_double, Make make, Launch launch) {
   const Storage storage = storage_of(lead);
   const auto uniform = [&](const auto& body) {
     bool same = true;
@@ -122,7 +114,7 @@ void with_variant(ScalarType lead, bool wide, Make make, Launch launch) {
   };
   const bool half = storage == Storage::kHalf || storage == Storage::kBFloat16;
   const auto body = make(half ? 8 : 4);
-  if (uniform(body) && wide == (storage == Storage::kDouble)) {
+  if (uniform(body) && is_double == (storage == Storage::kDouble)) {
     switch (storage) {
       case Storage::kFloat:
         return launch(Variant<float, 4, true, Storage::kFloat>{}, body);
@@ -137,15 +129,17 @@ void with_variant(ScalarType lead, bool wide, Make make, Launch launch) {
     }
   }
   const auto any = half ? make(4) : body;
-  wide ? launch(Variant<double, 4, false>{}, any) : launch(Variant<float, 4, false>{}, any);
+  is_double ? launch(Variant<double, 4, false>{}, any) : launch(Variant<float, 4, false>{}, any);
 }
 
 // Elementwise over `numel` elements.
 template <class Make>
-void each(const Launcher& launcher, int64_t numel, ScalarType lead, bool wide, Make make) {
-  with_variant(lead, wide, make, [&](auto variant, const auto& body) {
+void launch_elementwise(const Launcher& launcher, int64_t numel, ScalarType lead, bool is_double,
+                        Make make) {
+  with_variant(lead, is_double, make, [&](auto variant, const auto& body) {
     using V = decltype(variant);
-    launcher(each_kernel<V, std::decay_t<decltype(body)>>, blocks_for<V>(numel), body, numel);
+    launcher(elementwise_kernel<V, std::decay_t<decltype(body)>>, blocks_for<V>(numel), body,
+             numel);
   });
 }
 

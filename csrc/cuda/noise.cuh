@@ -1,7 +1,7 @@
 // The noise of a sampling op: a tensor, or the stream of a seed.
 #pragma once
 
-#include "../philox.h"
+#include "../math/philox.h"
 #include "groups.cuh"
 
 namespace vae_ext {
@@ -51,19 +51,13 @@ struct NoiseSource {
   }
 };
 
-// The arguments by which an op names its noise. `noise` goes first, then the 0-dimensional int64
-// tensor `seed`, then `seed_value`. With `shape` the shape that a given noise is read in.
-inline NoiseSource noise_source(const std::optional<Tensor>& noise,
-                                const std::optional<Tensor>& seed, int64_t seed_value,
-                                int64_t stream) {
+inline NoiseSource noise_source(const NoiseArguments& from) {
   NoiseSource source;
-  source.is_given = noise.has_value();
-  source.stream = static_cast<uint64_t>(stream);
-  source.seed = static_cast<uint64_t>(seed_value);
-  if (seed && !noise) {
-    STD_TORCH_CHECK(seed->scalar_type() == ScalarType::Long && seed->numel() == 1,
-                    "vae_ext: seed must be a 0-dimensional int64 tensor");
-    source.seed_tensor = static_cast<const int64_t*>(seed->const_data_ptr());
+  source.is_given = from.noise.has_value();
+  source.stream = static_cast<uint64_t>(from.stream);
+  source.seed = static_cast<uint64_t>(from.seed_value);
+  if (from.seed && !from.noise) {
+    source.seed_tensor = static_cast<const int64_t*>(from.seed->const_data_ptr());
   }
   return source;
 }

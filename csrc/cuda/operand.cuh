@@ -2,7 +2,7 @@
 // the cheap cases told from the others on the host.
 #pragma once
 
-#include "../problems.h"
+#include "../ops/problems.h"
 #include "launch.cuh"
 
 namespace vae_ext {

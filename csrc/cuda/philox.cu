@@ -1,7 +1,7 @@
 // The raw stream of random words, for tests. Words moved per element: 2 written, of 32 bits.
 #include <torch/csrc/stable/library.h>
 
-#include "../philox.h"
+#include "../math/philox.h"
 #include "launch.cuh"
 
 namespace vae_ext {

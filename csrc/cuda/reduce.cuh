@@ -1,5 +1,5 @@
 // Sums over events, in double and in an order that depends on the shape alone: no atomics. Small
-// events share a block, which keeps their terms in shared memory; a large one is cut into pieces,
+// events share a block, which keeps their terms in shared memory; a large one is cut into chunks,
 // a block each, whose sums a second kernel adds.
 #pragma once
 
@@ -9,41 +9,7 @@
 
 namespace vae_ext {
 
-constexpr int64_t kSmallEvent = 512;     // elements, up to which events share a block
-constexpr int64_t kTileElements = 4096;  // of a block's shared memory
-
-// How the elements are cut up.
-struct SumPlan {
-  int64_t n_events;
-  int64_t event_size;
-  // Small events: those of one block, and how many lanes add one of them.
-  int64_t events_per_block = 0;
-  int lanes = 1;
-  // Large ones: pieces of an event, and their size.
-  int64_t pieces = 1;
-  int64_t piece_size = 0;
-
-  SumPlan(int64_t events, int64_t size, bool share_blocks) : n_events(events), event_size(size) {
-    if (share_blocks && 0 < size && size <= kSmallEvent) {
-      events_per_block =
-          std::clamp<int64_t>(ceil_div(events, kManyBlocks), 1, kTileElements / size);
-      while (lanes < 32 && lanes * 8 < size) lanes *= 2;
-      return;
-    }
-    // Multiples of what a block reads at once, few enough per thread to keep the chip busy.
-    constexpr int64_t kUnit = 2 * 8 * kThreads;
-    const int64_t fair = ceil_div(events * size, kManyBlocks);
-    piece_size = std::clamp<int64_t>(ceil_div(fair, kUnit) * kUnit, kUnit, 4 * kUnit);
-    pieces = std::max<int64_t>(1, ceil_div(size, piece_size));
-  }
-
-  bool small() const { return events_per_block > 0; }
-  int64_t blocks() const {
-    return small() ? ceil_div(n_events, events_per_block) : n_events * pieces;
-  }
-};
-
-// Where sums go: element e of a contiguous tensor, or of the pieces' workspace, which is double.
+// Where sums go: element e of a contiguous tensor, or of the chunks' workspace, which is double.
 struct SumOut {
   char* data;
   Storage storage;
@@ -77,14 +43,14 @@ VAE_EXT_DEVICE double block_sum(double x) {
   return total;
 }
 
-// A block per piece of an event: blocks [event * pieces + piece].
+// A block per chunk of an event: blocks [event * chunks + chunk].
 template <class V, class Body>
 __global__ void __launch_bounds__(kThreads, kMinBlocks<V, Body>)
-    sum_pieces_kernel(VAE_EXT_PARAMETER Body body, VAE_EXT_PARAMETER SumPlan plan,
+    sum_chunks_kernel(VAE_EXT_PARAMETER Body body, VAE_EXT_PARAMETER SumPlan plan,
                       VAE_EXT_PARAMETER SumOuts<Body::kSums> outs) {
-  const int64_t event = blockIdx.x / plan.pieces;
-  const int64_t begin = event * plan.event_size + blockIdx.x % plan.pieces * plan.piece_size;
-  const int64_t end = smaller(begin + plan.piece_size, (event + 1) * plan.event_size);
+  const int64_t event = blockIdx.x / plan.chunks;
+  const int64_t begin = event * plan.event_size + blockIdx.x % plan.chunks * plan.chunk_size;
+  const int64_t end = smaller(begin + plan.chunk_size, (event + 1) * plan.event_size);
   double sums[Body::kSums] = {};
   // Groups are aligned, so that the first may begin before the piece does.
   for (int64_t start = begin - begin % V::kWidth + int64_t{V::kWidth} * threadIdx.x; start < end;
@@ -107,13 +73,13 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks<V, Body>)
   }
 }
 
-// A block per event: the sum of its pieces.
+// A block per event: the sum of its chunks.
 template <class = void>
 __global__ void __launch_bounds__(kThreads, 1)
-    add_pieces_kernel(const double* partial, int64_t pieces, SumOut out) {
+    add_chunks_kernel(const double* partial, int64_t chunks, SumOut out) {
   double sum = 0;
-  for (int64_t p = threadIdx.x; p < pieces; p += kThreads) {
-    sum += partial[blockIdx.x * pieces + p];
+  for (int64_t c = threadIdx.x; c < chunks; c += kThreads) {
+    sum += partial[blockIdx.x * chunks + c];
   }
   sum = block_sum(sum);
   if (threadIdx.x == 0) out.write(blockIdx.x, sum);
@@ -163,11 +129,11 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks<V, Body>)
 // into a contiguous tensor [n_events] and multiplied by its scale. kShared says whether small
 // events may share a block: only one sum can, and one event need not.
 template <bool kShared, size_t kSums, class Make>
-void sums(const Launcher& launcher, int64_t n_events, int64_t event_size, ScalarType lead,
-          bool wide, const std::array<Tensor, kSums>& outs, const std::array<double, kSums>& scales,
-          Make make) {
+void launch_sums(const Launcher& launcher, int64_t n_events, int64_t event_size, ScalarType lead,
+                 bool is_double, const std::array<Tensor, kSums>& outs,
+                 const std::array<double, kSums>& scales, Make make) {
   const SumPlan plan(n_events, event_size, kShared);
-  const bool two_steps = plan.pieces > 1;
+  const bool two_steps = plan.chunks > 1;
   Tensor workspace =
       empty({two_steps ? int64_t{kSums} * plan.blocks() : 0}, ScalarType::Double, outs[0]);
   auto* partial = static_cast<double*>(workspace.data_ptr());
@@ -175,22 +141,22 @@ void sums(const Launcher& launcher, int64_t n_events, int64_t event_size, Scalar
   for (size_t k = 0; k < kSums; ++k) {
     final.sum[k] = {static_cast<char*>(outs[k].data_ptr()), storage_of(outs[k].scalar_type()),
                     scales[k]};
-    char* pieces = reinterpret_cast<char*>(partial + static_cast<int64_t>(k) * plan.blocks());
-    first.sum[k] = two_steps ? SumOut{pieces, Storage::kDouble, 1.0} : final.sum[k];
+    char* of_chunks = reinterpret_cast<char*>(partial + static_cast<int64_t>(k) * plan.blocks());
+    first.sum[k] = two_steps ? SumOut{of_chunks, Storage::kDouble, 1.0} : final.sum[k];
   }
-  with_variant(lead, wide, make, [&](auto variant, const auto& body) {
+  with_variant(lead, is_double, make, [&](auto variant, const auto& body) {
     using V = decltype(variant);
     using Body = std::decay_t<decltype(body)>;
     if constexpr (kShared) {
-      if (plan.small())
+      if (plan.shares_blocks())
         return launcher(sum_events_kernel<V, Body>, plan.blocks(), body, plan, first);
     }
-    launcher(sum_pieces_kernel<V, Body>, plan.blocks(), body, plan, first);
+    launcher(sum_chunks_kernel<V, Body>, plan.blocks(), body, plan, first);
   });
   if (!two_steps) return;
   for (size_t k = 0; k < kSums; ++k) {
-    const auto* pieces = reinterpret_cast<const double*>(first.sum[k].data);
-    launcher(add_pieces_kernel<>, n_events, pieces, plan.pieces, final.sum[k]);
+    const auto* of_chunks = reinterpret_cast<const double*>(first.sum[k].data);
+    launcher(add_chunks_kernel<>, n_events, of_chunks, plan.chunks, final.sum[k]);
   }
 }
 
@@ -200,10 +166,10 @@ template <template <int> class Body, class Fill>
 Tensor reduced(const Launcher& launcher, const EventPlan& plan, ScalarType dtype,
                const Tensor& lead, Fill fill) {
   Tensor out = plan.allocate(dtype, lead);
-  const bool wide = dtype == ScalarType::Double;
+  const bool is_double = dtype == ScalarType::Double;
   const bool none = plan.reduction == Reduction::kNone;
   if (none || (!plan.scalar() && plan.event_size == 1)) {
-    each(launcher, plan.numel, lead.scalar_type(), wide, [&](int width) {
+    launch_elementwise(launcher, plan.numel, lead.scalar_type(), is_double, [&](int width) {
       Body<0> body;
       fill(body, width);
       const Shape flat{plan.numel};
@@ -213,12 +179,12 @@ Tensor reduced(const Launcher& launcher, const EventPlan& plan, ScalarType dtype
     return out;
   }
   const bool all = plan.scalar();
-  sums<true, 1>(launcher, all ? 1 : plan.n_events, all ? plan.numel : plan.event_size,
-                lead.scalar_type(), wide, {out}, {plan.scale()}, [&](int width) {
-                  Body<1> body;
-                  fill(body, width);
-                  return body;
-                });
+  launch_sums<true, 1>(launcher, all ? 1 : plan.n_events, all ? plan.numel : plan.event_size,
+                       lead.scalar_type(), is_double, {out}, {plan.scale()}, [&](int width) {
+                         Body<1> body;
+                         fill(body, width);
+                         return body;
+                       });
   return out;
 }
 

@@ -34,11 +34,10 @@ inline Operand first_sample(const Tensor& t, const Shape& shape, int64_t n_sampl
 
 // The noise of a body that runs over one sample's shape.
 template <class Body>
-void set_noise(Body& body, const NoiseSource& source, const MaybeTensor& noise, const Shape& shape,
-               int64_t n_samples, int width) {
-  body.noise = source;
-  if (noise) {
-    body.noise.given = first_sample(*noise, shape, n_samples, width, &body.noise_shift);
+void set_noise(Body& body, const NoiseArguments& from, const Shape& shape, int width) {
+  body.noise = noise_source(from);
+  if (from.noise) {
+    body.noise.given = first_sample(*from.noise, shape, from.n_samples, width, &body.noise_shift);
   }
 }
 

@@ -9,6 +9,7 @@ namespace vae_ext {
 namespace {
 
 struct Scaling {
+  static constexpr bool kHeavy = false;
   Operand gradient, incoming;
 
   template <class F>
@@ -18,11 +19,11 @@ struct Scaling {
 };
 
 template <class V>
-__global__ void __launch_bounds__(kThreads, V::kMinBlocks)
+__global__ void __launch_bounds__(kThreads, kMinBlocks<V, Scaling>)
     scale_kernel(VAE_EXT_PARAMETER Scaling body, int64_t numel) {
   using T = typename V::T;
   const double factor =
-      read_element<double>(body.incoming.data, body.incoming.storage, 0) / kExpectedGradient;
+      read_element<double>(body.incoming.data, body.incoming.storage, 0) / kLossGradient;
   if (factor == 1) return;
   const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads * V::kWidth;
   for (int64_t start = first_of_thread<V>(); start < numel; start += step) {

@@ -113,7 +113,7 @@ def test_special_values(quantity: Quantity, dtype: torch.dtype, simd: str) -> No
 def test_variates(simd: str) -> None:
     """From the same words, to 1e-6 absolute; float64 to 1e-14."""
     n = 1 << 20
-    words = vae_ext.philox_words(n, 3).numpy().astype(LONG)
+    words = vae_ext.testing.philox_words(n, 3).numpy().astype(LONG)
     even, odd = box_muller(Bulk, words[0::2], words[1::2])
     exact = np.stack([even, odd], 1).reshape(-1)
     for dtype, limit in ((torch.float32, 1e-6), (torch.float64, 1e-14)):

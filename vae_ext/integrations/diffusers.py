@@ -38,9 +38,9 @@ from diffusers.models.autoencoders import vae
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
+from .._reference.numerics import arithmetic_dtype
 from ..distributions import DiagonalGaussian
 from ..functional import gaussian_kl, gaussian_log_likelihood
-from ..reference import arithmetic_dtype
 
 __all__ = [
     "BugForBugDistribution",

@@ -1,0 +1,217 @@
+// The ops of formulas.def, forward, backward and both in one pass: their inputs as tiles for the
+// loops of formula_loops.inl. Nothing here knows which formula it computes.
+#include <atomic>
+
+#include "../math/divergences.h"
+#include "../math/likelihoods.h"
+#include "../ops/stack.h"
+#include "gradients.h"
+
+namespace vae_ext {
+namespace {
+
+// The inputs, broadcast with each other and converted to T, as streams of tiles.
+template <class T>
+class InputTiles {
+ public:
+  InputTiles(const FormulaInputs& in, const EventPlan& plan) : count_(in.count) {
+    for (int i = 0; i < count_; ++i) {
+      if (in.has(i)) {
+        inputs_[i].emplace(*in.tensor[i], plan.shape);
+      } else {
+        inputs_[i].emplace(static_cast<T>(in.number[i]));
+      }
+    }
+  }
+
+  // read(tiles) with those of elements [start, start + n).
+  template <class Read>
+  void operator()(int64_t start, int n, Read read) const {
+    alignas(64) T buffer[kMaxInputs][kTile];
+    const T* tiles[kMaxInputs];
+    for (int i = 0; i < count_; ++i) tiles[i] = inputs_[i]->tile(start, n, buffer[i]);
+    read(tiles);
+  }
+
+ private:
+  int count_;
+  std::array<std::optional<Input<T>>, kMaxInputs> inputs_;
+};
+
+// Looks at the targets while they are in the cache, and refuses those that the formula does not
+// take: bytes of an image, which nobody has divided by 255, would give a likelihood like any other.
+template <class T>
+class TargetCheck {
+ public:
+  explicit TargetCheck(const FormulaKernels<T>& k) : k_(k) {}
+
+  void see(int n, const T* const* tiles) {
+    if (k_.any_refused == nullptr || !k_.any_refused(n, tiles[1])) return;
+    for (int i = 0; i < n; ++i) {
+      if (k_.any_refused(1, tiles[1] + i)) one_.store(tiles[1][i], std::memory_order_relaxed);
+    }
+  }
+
+  void check() const {
+    if (k_.any_refused == nullptr) return;
+    const T one = one_.load();
+    STD_TORCH_CHECK(!k_.any_refused(1, &one), "target had the value ", one, ", expected ",
+                    k_.targets);
+  }
+
+ private:
+  const FormulaKernels<T>& k_;
+  std::atomic<T> one_ = T(0);  // the last seen that is refused, if any
+};
+
+template <class T>
+void value(const FormulaKernels<T>& k, const FormulaInputs& in, const EventPlan& plan,
+           const Tensor& out) {
+  const InputTiles<T> tiles(in, plan);
+  TargetCheck<T> targets(k);
+  reduce_terms<T>(plan, out, [&](int64_t start, int n, T* terms) {
+    tiles(start, n, [&](const T* const* x) {
+      targets.see(n, x);
+      k.value(n, terms, x);
+    });
+  });
+  targets.check();
+}
+
+using Found = std::array<MaybeTensor, kMaxInputs>;  // gradients; an absent input has none
+
+std::array<InputGradient, kMaxInputs> wanted_of(const FormulaInputs& in, OutputMask mask) {
+  std::array<InputGradient, kMaxInputs> of;
+  for (int i = 0; i < in.count; ++i) of[i] = InputGradient(in.tensor[i], mask[i]);
+  return of;
+}
+
+template <class T>
+Found gradients(const FormulaKernels<T>& k, const FormulaInputs& in, const EventPlan& plan,
+                const Input<T>& incoming, OutputMask mask) {
+  const InputTiles<T> tiles(in, plan);
+  return input_gradients<T>(plan, wanted_of(in, mask), [&](int64_t start, int n, T* const* out) {
+    alignas(64) T buffer[kTile];
+    const T* g = incoming.tile(start, n, buffer);
+    tiles(start, n, [&](const T* const* x) { k.gradients(n, out, g, x); });
+  });
+}
+
+// In one pass every gradient is of the full shape, or summed where its input is one element, and
+// the target has none. Where something else is wanted it takes two.
+template <class T>
+Found value_and_gradients(const FormulaKernels<T>& k, const FormulaInputs& in,
+                          const EventPlan& plan, const Tensor& out, OutputMask mask) {
+  const T incoming = static_cast<T>(kLossGradient * plan.scale());
+  const auto of = wanted_of(in, mask);
+  bool one_pass = of[0] && !of[1];
+  for (const InputGradient& g : of) {
+    one_pass = one_pass && (!g || g.is_full(plan) || g.input->numel() == 1);
+  }
+  if (!one_pass) {
+    value(k, in, plan, out);
+    return gradients(k, in, plan, Input<T>(incoming), mask);
+  }
+  Found found;
+  std::array<std::optional<Output<T>>, kMaxInputs> written;
+  std::array<const Tensor*, 1 + kMaxInputs> sums{&out};
+  for (int i = 0; i < kMaxInputs; ++i) {
+    if (of[i] && !of[i].is_full(plan)) {
+      found[i] = empty_like(*of[i].input, of[i].input->scalar_type());
+      sums[1 + i] = &*found[i];
+    } else if (of[i].input) {
+      found[i] = allocate_gradient(plan, of[i]);
+      if (of[i]) written[i].emplace(*found[i]);
+    }
+  }
+  const InputTiles<T> tiles(in, plan);
+  TargetCheck<T> targets(k);
+  sum_everything<T>(plan, sums, [&](int64_t start, int n, T(&terms)[1 + kMaxInputs][kTile]) {
+    T* d[kMaxInputs];
+    for (int i = 0; i < kMaxInputs; ++i) {
+      d[i] = written[i] ? written[i]->begin(start, n, terms[1 + i]) : terms[1 + i];
+    }
+    tiles(start, n, [&](const T* const* x) {
+      targets.see(n, x);
+      k.value_and_gradients(n, terms[0], d, x, incoming);
+    });
+    for (int i = 0; i < kMaxInputs; ++i) {
+      if (written[i]) written[i]->finish(start, n, d[i], terms[1 + i]);
+    }
+  });
+  targets.check();
+  return found;
+}
+
+// ---- Ops
+// -----------------------------------------------------------------------------------------
+
+#define VAE_EXT_LIKELIHOOD(name, Formula_, inputs)                  \
+  struct name##_op {                                                \
+    using Formula = Formula_;                                       \
+    template <class T>                                              \
+    static const FormulaKernels<T>& kernels(const FormulaInputs&) { \
+      return vae_ext::kernels<T>().name;                            \
+    }                                                               \
+  };
+#define VAE_EXT_DIVERGENCE(name, Formula_, inputs)                                \
+  struct name##_op {                                                              \
+    using Formula = Formula_;                                                     \
+    template <class T>                                                            \
+    static const FormulaKernels<T>& kernels(const FormulaInputs& in) {            \
+      const auto& k = vae_ext::kernels<T>();                                      \
+      return in.count == Formula::Standard::kInputs ? k.standard_##name : k.name; \
+    }                                                                             \
+  };
+#include "../ops/formulas.def"
+
+template <class Op>
+void forward(Stack& stack) {
+  const FormulaInputs in = stack.take_inputs<typename Op::Formula>();
+  const Problem p = stack.take_problem(in);
+  const Tensor out = p.plan.allocate(p.dtype, in.lead());
+  p.is_double() ? value(Op::template kernels<double>(in), in, p.plan, out)
+                : value(Op::template kernels<float>(in), in, p.plan, out);
+  stack.give(0, out);
+}
+
+template <class Op>
+void backward(Stack& stack) {
+  const auto incoming = stack.take<Tensor>();
+  const FormulaInputs in = stack.take_inputs<typename Op::Formula>();
+  const Problem p = stack.take_problem(in);
+  const OutputMask mask(stack.take_int());
+  const auto run = [&]<class T>(T) {
+    return gradients(Op::template kernels<T>(in), in, p.plan, Input<T>::gradient(incoming, p.plan),
+                     mask);
+  };
+  stack.give_gradients(0, p.is_double() ? run(double{}) : run(float{}), in, Op::Formula::kInputs);
+}
+
+template <class Op>
+void with_gradients(Stack& stack) {
+  const FormulaInputs in = stack.take_inputs<typename Op::Formula>();
+  const Problem p = stack.take_problem(in);
+  const OutputMask mask(stack.take_int());
+  const Tensor out = p.plan.allocate(p.dtype, in.lead());
+  const auto run = [&]<class T>(T) {
+    return value_and_gradients(Op::template kernels<T>(in), in, p.plan, out, mask);
+  };
+  stack.give_gradients(1, p.is_double() ? run(double{}) : run(float{}), in, Op::Formula::kInputs);
+  stack.give(0, out);
+}
+
+}  // namespace
+}  // namespace vae_ext
+
+STABLE_TORCH_LIBRARY_IMPL(vae_ext, CPU, m) {
+#define VAE_EXT_OP(name, op)                                     \
+  m.impl(#name, &vae_ext::boxed<vae_ext::forward<vae_ext::op>>); \
+  m.impl(#name "_backward", &vae_ext::boxed<vae_ext::backward<vae_ext::op>>);
+#define VAE_EXT_DIVERGENCE(name, Formula, inputs) VAE_EXT_OP(name, name##_op)
+#define VAE_EXT_LIKELIHOOD(name, Formula, inputs) \
+  VAE_EXT_OP(name##_log_likelihood, name##_op)    \
+  m.impl(#name "_log_likelihood_with_gradients",  \
+         &vae_ext::boxed<vae_ext::with_gradients<vae_ext::name##_op>>);
+#include "../ops/formulas.def"
+}

@@ -1,0 +1,10 @@
+// KL(q || N(0, I)) with logvar kept between bounds, where it is not computed beside a sample.
+#pragma once
+
+#include "bounds.cuh"
+
+namespace vae_ext {
+
+Tensor kl_to_standard(const LatentArguments& a);
+
+}  // namespace vae_ext

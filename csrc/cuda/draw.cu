@@ -1,0 +1,215 @@
+// Several samples from one reading of mu and logvar, each with log q(z|x) and log p(z). Words moved
+// per element of mu and for L samples: forward 2 read for every kTogether samples, and L written;
+// backward L + 2 read and 2 written.
+#include "../math/sampling.h"
+#include "../ops/stack.h"
+#include "gradients.cuh"
+#include "samples.cuh"
+
+namespace vae_ext {
+namespace {
+
+constexpr int kTogether = 4;  // samples of one pass: their sums are in registers
+
+// ---- Forward -----------------------------------------------------------------------------------
+
+// z of kSamples samples, and for each the terms of log q and of log p: to be summed, or stored
+// where an event is one element.
+template <int kSamples, bool kSummed>
+struct Densities {
+  static constexpr int kSums = kSummed ? 2 * kSamples : 0;
+  static constexpr bool kHeavy = true;
+  Operand mu, logvar, z;  // z of the first sample of all
+  Operand density[2];     // of the first sample, where they are stored: of q, of p
+  NoiseSource noise;
+  int64_t first = 0;  // sample of this pass
+  int64_t numel = 0;  // of a sample
+  int64_t noise_shift = 0;
+
+  template <class F>
+  void each_operand(F f) const {
+    f(mu), f(logvar), f(z);
+    if (noise.is_given) f(noise.given);
+    if constexpr (kSums == 0) f(density[0]), f(density[1]);
+  }
+
+  template <class V, class Terms>
+  VAE_EXT_DEVICE void run(const Span& span, Terms& terms) const {
+    using T = typename V::T;
+    const Bits mu_bits = fetch<V>(mu, span), logvar_bits = fetch<V>(logvar, span);
+    T m[V::kWidth], lv[V::kWidth];
+    values<V>(mu, mu_bits, span, m);
+    values<V>(logvar, logvar_bits, span, lv);
+#pragma unroll
+    for (int s = 0; s < kSamples; ++s) {
+      T eps[V::kWidth] = {}, out[V::kWidth], q[V::kWidth], p[V::kWidth];
+      noise_of_sample<V, true>(noise, span, first + s, numel, noise_shift, eps);
+#pragma unroll
+      for (int j = 0; j < V::kWidth; ++j) {
+        out[j] = reparameterize(m[j], lv[j], eps[j]);
+        q[j] = log_q(lv[j], eps[j]);
+        p[j] = log_p(out[j]);
+        if constexpr (kSums > 0) terms[2 * s][j] = q[j], terms[2 * s + 1][j] = p[j];
+      }
+      store<V>(z, span, out, (first + s) * numel);
+      if constexpr (kSums == 0) {
+        store<V>(density[0], span, q, (first + s) * numel);
+        store<V>(density[1], span, p, (first + s) * numel);
+      }
+    }
+  }
+};
+
+// Samples first ... first + kSamples - 1.
+template <int kSamples>
+void some_samples(const DrawArguments& a, const std::array<Tensor, 4>& out, int64_t first) {
+  const EventPlan& plan = a.plan;
+  const Tensor &z = out[0], density[] = {out[1], out[2]};
+  const Launcher launcher(a.mu);
+  const auto fill = [&](auto& body, int width) {
+    int64_t shift = 0;  // of contiguous tensors: plan.numel
+    body.mu = Operand(a.mu, plan.shape, width);
+    body.logvar = Operand(a.logvar, plan.shape, width);
+    body.z = first_sample(z, plan.shape, a.samples(), width, &shift);
+    body.first = first;
+    body.numel = plan.numel;
+    set_noise(body, a.noise, plan.shape, width);
+  };
+  if (plan.event_size == 1) {
+    launch_elementwise(launcher, plan.numel, a.mu.scalar_type(), a.is_double(), [&](int width) {
+      Densities<kSamples, false> body;
+      fill(body, width);
+      // Their trailing dimensions of one element may be missing.
+      for (int i = 0; i < 2; ++i) {
+        const Operand flat(density[i], {plan.numel}, {plan.numel}, {1}, width);
+        body.density[i] = shifted(flat, plan.numel, width);
+      }
+      return body;
+    });
+    return;
+  }
+  std::array<Tensor, 2 * kSamples> sum;
+  std::array<double, 2 * kSamples> scale;
+  scale.fill(1.0);
+  for (int s = 0; s < kSamples; ++s) {
+    for (int i = 0; i < 2; ++i) sum[2 * s + i] = torch::stable::select(density[i], 0, first + s);
+  }
+  launch_sums<false>(launcher, plan.n_events, plan.event_size, a.mu.scalar_type(), a.is_double(),
+                     sum, scale, [&](int width) {
+                       Densities<kSamples, true> body;
+                       fill(body, width);
+                       return body;
+                     });
+}
+
+void sample_with_log_densities_op(Stack& stack) {
+  const DrawArguments a = stack.take_draw();
+  const auto out = a.allocate();
+  int64_t done = 0;
+  for (; done + kTogether <= a.samples(); done += kTogether) some_samples<kTogether>(a, out, done);
+  for (; done < a.samples(); ++done) some_samples<1>(a, out, done);
+  for (int i = 0; i < 4; ++i) stack.give(i, out[i]);
+}
+
+// ---- Backward ----------------------------------------------------------------------------------
+
+template <DrawGradient kGradient>
+struct DensitiesBackward {
+  static constexpr int kSums = 0;
+  static constexpr bool kHeavy = true;
+  Operand grad_z, grad_q, grad_p;  // of the first sample, in the shape of mu
+  Operand mu, logvar;
+  Operand out[2];
+  NoiseSource noise;
+  bool wanted[2] = {};
+  int64_t samples = 1;
+  int64_t numel = 0;
+  int64_t shift[3] = {};  // from sample to sample: grad_z, grad_q, grad_p
+  int64_t noise_shift = 0;
+
+  void set(int i, const Operand& to) {
+    out[i] = to;
+    wanted[i] = true;
+  }
+
+  template <class F>
+  void each_operand(F f) const {
+    for (const Operand* o : {&grad_z, &grad_q, &grad_p, &mu, &logvar}) f(*o);
+    if (noise.is_given) f(noise.given);
+    for (int i = 0; i < 2; ++i) {
+      if (wanted[i]) f(out[i]);
+    }
+  }
+
+  template <class V, class Terms>
+  VAE_EXT_DEVICE void run(const Span& span, Terms&) const {
+    using T = typename V::T;
+    const Bits mu_bits = fetch<V>(mu, span), logvar_bits = fetch<V>(logvar, span);
+    T m[V::kWidth], lv[V::kWidth], dmu[V::kWidth] = {}, dlogvar[V::kWidth] = {};
+    values<V>(mu, mu_bits, span, m);
+    values<V>(logvar, logvar_bits, span, lv);
+#pragma unroll 1
+    for (int64_t s = 0; s < samples; ++s) {
+      T gz[V::kWidth], gq[V::kWidth], gp[V::kWidth], eps[V::kWidth] = {};
+      const auto incoming = [&](const Operand& o, int64_t shift_, T(&to)[V::kWidth]) {
+        values<V>(o, fetch<V>(o, span, s * shift_), span, to, s * shift_);
+      };
+      incoming(grad_z, shift[0], gz);
+      incoming(grad_q, shift[1], gq);
+      incoming(grad_p, shift[2], gp);
+      noise_of_sample<V, true>(noise, span, s, numel, noise_shift, eps);
+#pragma unroll
+      for (int j = 0; j < V::kWidth; ++j) {
+        const auto g = sample_gradients<kGradient>(gz[j], gq[j], gp[j], m[j], lv[j], eps[j]);
+        dmu[j] += g.mu;
+        dlogvar[j] += g.logvar;
+      }
+    }
+    if (wanted[0]) store<V>(out[0], span, dmu);
+    if (wanted[1]) store<V>(out[1], span, dlogvar);
+  }
+};
+
+template <DrawGradient kGradient>
+std::array<MaybeTensor, 2> backward(const DrawArguments& a,
+                                    const std::array<MaybeTensor, 3>& incoming, OutputMask mask) {
+  const EventPlan& plan = a.plan;
+  const auto fill = [&](DensitiesBackward<kGradient>& body, int width) {
+    const auto of_event = [&](const MaybeTensor& grad, int64_t* shift) {
+      if (!grad) return Operand::constant(0);
+      *shift = grad->strides()[0];
+      const Tensor first = torch::stable::select(*grad, 0, 0);
+      return shifted(Operand::gradient(first, plan, width), *shift, width);
+    };
+    body.samples = a.samples();
+    body.numel = plan.numel;
+    body.grad_z = incoming[0]
+                      ? first_sample(*incoming[0], plan.shape, a.samples(), width, &body.shift[0])
+                      : Operand::constant(0);
+    body.grad_q = of_event(incoming[1], &body.shift[1]);
+    body.grad_p = of_event(incoming[2], &body.shift[2]);
+    body.mu = Operand(a.mu, plan.shape, width);
+    body.logvar = Operand(a.logvar, plan.shape, width);
+    set_noise(body, a.noise, plan.shape, width);
+  };
+  return gradients<DensitiesBackward<kGradient>, 2>(
+      Launcher(a.mu), plan, a.is_double(), a.mu,
+      {InputGradient(a.mu, mask[0]), InputGradient(a.logvar, mask[1])}, fill);
+}
+
+void sample_with_log_densities_backward_op(Stack& stack) {
+  const std::array<MaybeTensor, 3> incoming{stack.take<MaybeTensor>(), stack.take<MaybeTensor>(),
+                                            stack.take<MaybeTensor>()};
+  const DrawArguments a = stack.take_draw();
+  const OutputMask mask(stack.take_int());
+  const auto run = a.gradient == DrawGradient::kScore ? backward<DrawGradient::kScore>
+                   : a.gradient == DrawGradient::kStickingTheLanding
+                       ? backward<DrawGradient::kStickingTheLanding>
+                       : backward<DrawGradient::kReparameterized>;
+  stack.give_pair(run(a, incoming, mask));
+}
+
+}  // namespace
+}  // namespace vae_ext
+
+STABLE_TORCH_LIBRARY_IMPL(vae_ext, VAE_EXT_DISPATCH_KEY, m) { VAE_EXT_REGISTER_DRAW(m) }

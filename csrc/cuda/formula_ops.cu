@@ -1,0 +1,184 @@
+// The ops of formulas.def, forward, backward and both in one pass. Words moved per element: the
+// inputs, elementwise results one more, and the gradients that are wanted; value and gradients in
+// one pass what the backward pass moves. Compiled once for each line of formulas.def, with
+// VAE_EXT_PART as its number (csrc/compile_cuda.py).
+#include "../math/divergences.h"
+#include "../math/likelihoods.h"
+#include "../ops/stack.h"
+#include "gradients.cuh"
+
+namespace vae_ext {
+namespace {
+
+// Without a word to the host a kernel cannot refuse a target: it becomes NaN, and so do the value
+// and the gradients.
+template <class F, int kInput, class T>
+VAE_EXT_DEVICE T checked(T x) {
+  if constexpr (kInput == F::kTarget && kHasLargestTarget<F>) {
+    if (refused_target<F>(x)) return T(NAN);
+  }
+  return x;
+}
+
+template <class F, class I = std::make_integer_sequence<int, F::kInputs>>
+struct Bodies;
+
+template <class F, int... I>
+struct Bodies<F, std::integer_sequence<int, I...>> {
+  static constexpr int N = F::kInputs;
+
+  struct Value {
+    static constexpr int kInputs = N, kOutputs = 1;
+    template <class T>
+    VAE_EXT_DEVICE static void apply(const T (&in)[N], T (&out)[1]) {
+      out[0] = F::template value<ExpRange::kFull>(checked<F, I>(in[I])...);
+    }
+  };
+  template <int kSums>
+  using ValueMap = Map<Value, kSums>;
+
+  // Of the incoming gradient and the inputs: the value, where kValue, and the gradients, the last
+  // of which is first, to be summed where its input is one element.
+  template <bool kValue>
+  struct Derivatives {
+    static constexpr int kInputs = N + 1, kOutputs = N + kValue;
+    template <class T>
+    VAE_EXT_DEVICE static void apply(const T (&in)[N + 1], T (&out)[kOutputs]) {
+      if constexpr (kValue) {
+        out[0] = F::template value<ExpRange::kFull>(checked<F, I>(in[1 + I])...);
+      }
+      const auto gradients =
+          F::template gradients<ExpRange::kFull>(in[0], checked<F, I>(in[1 + I])...);
+      ((out[kValue + (I + 1) % N] = gradients.by[I]), ...);
+    }
+  };
+};
+
+void set_inputs(Operand* operands, const FormulaInputs& in, const EventPlan& plan, int width) {
+  for (int i = 0; i < in.count; ++i) {
+    operands[i] = Operand(in.tensor[i], in.number[i], plan.shape, width);
+  }
+}
+
+using Found = std::array<MaybeTensor, kMaxInputs>;
+
+template <class F>
+Tensor value(const FormulaInputs& in, const Problem& p) {
+  return reduced<Bodies<F>::template ValueMap>(
+      Launcher(in.lead()), p.plan, p.dtype, in.lead(),
+      [&](auto& body, int width) { set_inputs(body.in, in, p.plan, width); });
+}
+
+// The gradients for an incoming one, and the sums of `totals` (the value's) in the same pass.
+template <class F, bool kValue, class Incoming>
+Found differentiate(const FormulaInputs& in, const Problem& p, OutputMask mask, Incoming incoming,
+                    const Totals<kValue>& totals) {
+  constexpr int N = F::kInputs;
+  using Derivatives = typename Bodies<F>::template Derivatives<kValue>;
+  const Launcher launcher(in.lead());
+  const auto fill = [&](auto& body, int width) {
+    body.in[0] = incoming(width);
+    set_inputs(body.in + 1, in, p.plan, width);
+  };
+  Found found;
+  std::array<InputGradient, N> rotated;  // as Derivatives has them
+  for (int i = 0; i < N; ++i) rotated[(i + 1) % N] = InputGradient(in.tensor[i], mask[i]);
+  const auto put = [&](const auto& gradients, int first) {
+    for (int i = 0; i < N - first; ++i) {
+      if (rotated[first + i].input) found[(first + i + N - 1) % N] = gradients[i];
+    }
+  };
+  if constexpr (F::kNumbers == 1) {
+    const InputGradient& last = rotated[0];
+    if (last && last.input->numel() == 1 && !last.is_full(p.plan)) {
+      const Tensor sum = empty(shape_of(*last.input), last.input->scalar_type(), in.lead());
+      Totals<kValue + 1> more;
+      std::copy(totals.out.begin(), totals.out.end(), more.out.begin());
+      std::copy(totals.scale.begin(), totals.scale.end(), more.scale.begin());
+      more.out[kValue] = sum;
+      more.scale[kValue] = 1;
+      std::array<InputGradient, N - 1> others;
+      std::copy(rotated.begin() + 1, rotated.end(), others.begin());
+      put(gradients<Map<Derivatives, kValue + 1>>(launcher, p.plan, p.is_double(), in.lead(),
+                                                  others, fill, more),
+          1);
+      found[N - 1] = sum;
+      return found;
+    }
+  }
+  put(gradients<Map<Derivatives, kValue>>(launcher, p.plan, p.is_double(), in.lead(), rotated, fill,
+                                          totals),
+      0);
+  return found;
+}
+
+// run<F>() for the formula, or for that of its required inputs alone where the others are absent.
+template <class F, class Run>
+auto with_formula(const FormulaInputs& in, Run run) {
+  if constexpr (requires { typename F::Standard; }) {
+    if (in.count == F::Standard::kInputs) return run.template operator()<typename F::Standard>();
+  }
+  return run.template operator()<F>();
+}
+
+template <class F>
+void forward(Stack& stack) {
+  const FormulaInputs in = stack.take_inputs<F>();
+  const Problem p = stack.take_problem(in);
+  stack.give(0, with_formula<F>(in, [&]<class G>() { return value<G>(in, p); }));
+}
+
+template <class F>
+void backward(Stack& stack) {
+  const auto grad = stack.take<Tensor>();
+  const FormulaInputs in = stack.take_inputs<F>();
+  const Problem p = stack.take_problem(in);
+  const OutputMask mask(stack.take_int());
+  const auto incoming = [&](int width) { return Operand::gradient(grad, p.plan, width); };
+  const auto run = [&]<class G>() { return differentiate<G, false>(in, p, mask, incoming, {}); };
+  stack.give_gradients(0, with_formula<F>(in, run), in, F::kInputs);
+}
+
+template <class F>
+void with_gradients(Stack& stack) {
+  const FormulaInputs in = stack.take_inputs<F>();
+  const Problem p = stack.take_problem(in);
+  const OutputMask mask(stack.take_int());
+  const Tensor out = p.plan.allocate(p.dtype, in.lead());
+  const auto incoming = [&](int) { return Operand::constant(kLossGradient * p.plan.scale()); };
+  const Found found =
+      differentiate<F, true>(in, p, mask, incoming, Totals<1>{{out}, {p.plan.scale()}});
+  stack.give_gradients(1, found, in, F::kInputs);
+  stack.give(0, out);
+}
+
+// The lines of formulas.def, numbered.
+enum Part {
+#define VAE_EXT_LIKELIHOOD(name, Formula, inputs) k_##name,
+#define VAE_EXT_DIVERGENCE(name, Formula, inputs) k_##name,
+#include "../ops/formulas.def"
+};
+
+// A template, so that the other parts are not compiled.
+template <int kPart>
+void register_part(torch::stable::detail::StableLibrary& m) {
+#define VAE_EXT_DIVERGENCE(name, Formula, inputs)         \
+  if constexpr (kPart == k_##name) {                      \
+    m.impl(#name, &boxed<forward<Formula>>);              \
+    m.impl(#name "_backward", &boxed<backward<Formula>>); \
+  }
+#define VAE_EXT_LIKELIHOOD(name, Formula, inputs)                                    \
+  if constexpr (kPart == k_##name) {                                                 \
+    m.impl(#name "_log_likelihood", &boxed<forward<Formula>>);                       \
+    m.impl(#name "_log_likelihood_backward", &boxed<backward<Formula>>);             \
+    m.impl(#name "_log_likelihood_with_gradients", &boxed<with_gradients<Formula>>); \
+  }
+#include "../ops/formulas.def"
+}
+
+}  // namespace
+}  // namespace vae_ext
+
+STABLE_TORCH_LIBRARY_IMPL(vae_ext, VAE_EXT_DISPATCH_KEY, m) {
+  vae_ext::register_part<VAE_EXT_PART>(m);
+}

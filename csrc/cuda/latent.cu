@@ -1,0 +1,276 @@
+// Reparameterized sampling, alone and with the KL divergence to N(0, I) in the same pass. The
+// noise is drawn again in the backward pass: it is never in memory. Words moved per element:
+// forward 2 read and 1 written, with or without the KL; backward 2 read (3 with the KL) and 1
+// written (2 with the KL).
+#include "../math/sampling.h"
+#include "../ops/stack.h"
+#include "bounded_kl.cuh"
+#include "gradients.cuh"
+#include "samples.cuh"
+
+namespace vae_ext {
+namespace {
+
+// ---- Forward -----------------------------------------------------------------------------------
+
+// z, and the KL's terms where they are summed.
+template <int kSums_>
+struct Sampling {
+  static constexpr int kSums = kSums_;
+  static constexpr bool kHeavy = false;
+  Operand mu, logvar, z;
+  Bounds bounds;
+  NoiseSource noise;
+
+  template <class F>
+  void each_operand(F f) const {
+    f(mu), f(logvar), f(z);
+    if (noise.is_given) f(noise.given);
+  }
+
+  template <class V, class Terms>
+  VAE_EXT_DEVICE void run(const Span& span, Terms& terms) const {
+    using T = typename V::T;
+    const Bits mu_bits = fetch<V>(mu, span), logvar_bits = fetch<V>(logvar, span);
+    T m[V::kWidth], lv[V::kWidth], eps[V::kWidth], out[V::kWidth];
+    if (noise.is_given) {
+      values<V>(noise.given, fetch<V>(noise.given, span), span, eps);
+    } else {
+      noise.draw<V>(span.start, eps);
+    }
+    values<V>(mu, mu_bits, span, m);
+    values<V>(logvar, logvar_bits, span, lv);
+    bound(bounds, lv);
+#pragma unroll
+    for (int j = 0; j < V::kWidth; ++j) {
+      const auto both = reparameterize_with_kl(m[j], lv[j], eps[j]);
+      out[j] = both.z;
+      if constexpr (kSums > 0) terms[0][j] = both.kl;
+    }
+    store<V>(z, span, out);
+  }
+};
+
+template <int kSums>
+Sampling<kSums> sampling(const LatentArguments& a, const Tensor& z, int width) {
+  Sampling<kSums> body;
+  body.mu = Operand(a.mu, a.z_shape, width);
+  body.logvar = Operand(a.logvar, a.z_shape, width);
+  body.z = Operand(z, a.z_shape, width);
+  body.bounds = a.bounds;
+  body.noise = noise_source(a.noise);
+  if (a.noise.noise) body.noise.given = Operand(*a.noise.noise, a.z_shape, width);
+  return body;
+}
+
+Tensor sample(const LatentArguments& a) {
+  const Tensor z = a.allocate_z();
+  launch_elementwise(Launcher(a.mu), z.numel(), a.mu.scalar_type(), a.is_double(),
+                     [&](int width) { return sampling<0>(a, z, width); });
+  return z;
+}
+
+std::pair<Tensor, Tensor> sample_and_kl(const LatentArguments& a) {
+  const EventPlan& plan = a.kl.plan;
+  const bool summed = plan.scalar() || (plan.reduction == Reduction::kEvent && plan.event_size > 1);
+  if (a.noise.n_samples > 0 || !summed) {  // two passes: their elements differ, or both are stored
+    return {sample(a), kl_to_standard(a)};
+  }
+  const Tensor z = a.allocate_z(), kl = a.allocate_kl();
+  const bool all = plan.scalar();
+  launch_sums<true, 1>(Launcher(a.mu), all ? 1 : plan.n_events, all ? plan.numel : plan.event_size,
+                       a.mu.scalar_type(), a.is_double(), {kl}, {plan.scale()},
+                       [&](int width) { return sampling<1>(a, z, width); });
+  return {z, kl};
+}
+
+void reparameterize_op(Stack& stack) {
+  const auto mu = stack.take<Tensor>(), logvar = stack.take<Tensor>();
+  stack.give(0, sample(LatentArguments(mu, logvar, stack.take_noise())));
+}
+
+void reparameterize_with_kl_op(Stack& stack) {
+  const auto mu = stack.take<Tensor>(), logvar = stack.take<Tensor>();
+  const NoiseArguments noise = stack.take_noise();
+  const int64_t event_dims = stack.take_int(), reduction = stack.take_int();
+  const auto [z, kl] = sample_and_kl(LatentArguments(mu, logvar, noise, {}, event_dims, reduction));
+  stack.give(0, z);
+  stack.give(1, kl);
+}
+
+void latent_op(Stack& stack) {
+  const LatentOp op = stack.take_latent();
+  const LatentArguments& a = op.arguments;
+  const OutputMask outputs(stack.take_int());
+  const auto [z, kl] = outputs[0] && outputs[1] ? sample_and_kl(a)
+                       : outputs[0]             ? std::pair{sample(a), a.no_kl()}
+                                                : std::pair{a.no_z(), kl_to_standard(a)};
+  stack.give(0, z);
+  stack.give(1, kl);
+}
+
+// ---- Backward ----------------------------------------------------------------------------------
+
+// The gradients of mu and logvar: sums over the samples, plus the KL's part. One sample has a
+// kernel of its own, which needs half the registers.
+template <bool kMany>
+struct SamplingBackward {
+  static constexpr int kSums = 0;
+  static constexpr bool kHeavy = kMany;
+  Operand grad_z, grad_kl, mu, logvar;  // all in the shape of mu; grad_z of the first sample
+  Operand out[2];                       // of mu and of logvar
+  Bounds bounds;
+  NoiseSource noise;
+  bool has_z = false, has_kl = false;
+  bool wanted[2] = {};
+  int64_t samples = 1;
+  int64_t numel = 0;         // of a sample, in the stream
+  int64_t grad_z_shift = 0;  // from sample to sample, in elements
+  int64_t noise_shift = 0;
+
+  void set(int i, const Operand& to) {
+    out[i] = to;
+    wanted[i] = true;
+  }
+
+  template <class F>
+  void each_operand(F f) const {
+    for (const Operand* o : {&grad_z, &grad_kl, &mu, &logvar}) f(*o);
+    if (noise.is_given) f(noise.given);
+    for (int i = 0; i < 2; ++i) {
+      if (wanted[i]) f(out[i]);
+    }
+  }
+
+  template <class V, class Terms>
+  VAE_EXT_DEVICE void run(const Span& span, Terms&) const {
+    using T = typename V::T;
+    const Bits z_bits = fetch<V>(grad_z, span), kl_bits = fetch<V>(grad_kl, span);
+    const Bits mu_bits = fetch<V>(mu, span), logvar_bits = fetch<V>(logvar, span);
+    T raw[V::kWidth], lv[V::kWidth], dmu[V::kWidth] = {}, dlogvar[V::kWidth] = {};
+    values<V>(logvar, logvar_bits, span, raw);
+#pragma unroll
+    for (int j = 0; j < V::kWidth; ++j) lv[j] = raw[j];
+    bound(bounds, lv);
+    const auto add_sample = [&](const Bits& bits, int64_t s) {
+      T gz[V::kWidth], e[V::kWidth] = {};
+      if (wanted[1]) noise_of_sample<V, kMany>(noise, span, s, numel, noise_shift, e);
+      values<V>(grad_z, bits, span, gz, s * grad_z_shift);
+#pragma unroll
+      for (int j = 0; j < V::kWidth; ++j) {
+        dmu[j] += gz[j];
+        dlogvar[j] += reparameterize_dlogvar(gz[j], lv[j], e[j]);
+      }
+    };
+    if (has_z) {
+      add_sample(z_bits, 0);
+      if constexpr (kMany) {
+#pragma unroll 1
+        for (int64_t s = 1; s < samples; ++s) {
+          add_sample(fetch<V>(grad_z, span, s * grad_z_shift), s);
+        }
+      }
+    }
+    if (has_kl) {
+      T gk[V::kWidth], m[V::kWidth];
+      values<V>(grad_kl, kl_bits, span, gk);
+      values<V>(mu, mu_bits, span, m);
+#pragma unroll
+      for (int j = 0; j < V::kWidth; ++j) {
+        const auto g = StandardGaussianKL::gradients<ExpRange::kFull>(gk[j], m[j], lv[j]);
+        dmu[j] += g.by[0];
+        dlogvar[j] += g.by[1];
+      }
+    }
+    bound_gradient(bounds, raw, dlogvar);
+    if (wanted[0]) store<V>(out[0], span, dmu);
+    if (wanted[1]) store<V>(out[1], span, dlogvar);
+  }
+};
+
+using Found = std::array<MaybeTensor, 2>;
+
+// At least one of grad_z and grad_kl is given. Without a KL the values of mu are not read. `outs`:
+// where the gradients go, if not to new tensors.
+Found backward(const LatentArguments& a, const MaybeTensor& grad_z, const MaybeTensor& grad_kl,
+               OutputMask mask, const Tensor* outs = nullptr) {
+  const EventPlan& plan = a.kl.plan;
+  const int64_t n_samples = a.noise.n_samples;
+  const auto run = [&]<bool kMany>() {
+    return gradients<SamplingBackward<kMany>, 2>(
+        Launcher(a.mu), plan, a.is_double(), a.mu,
+        {InputGradient(a.mu, mask[0], outs),
+         InputGradient(a.logvar, mask[1], outs == nullptr ? nullptr : outs + 1)},
+        [&](SamplingBackward<kMany>& body, int width) {
+          body.samples = std::max<int64_t>(1, n_samples);
+          body.numel = plan.numel;
+          body.has_z = grad_z.has_value();
+          body.has_kl = grad_kl.has_value();
+          if (grad_z) {
+            body.grad_z = first_sample(*grad_z, plan.shape, n_samples, width, &body.grad_z_shift);
+          }
+          if (grad_kl) {
+            body.grad_kl = Operand::gradient(*grad_kl, plan, width);
+            body.mu = Operand(a.mu, plan.shape, width);
+          }
+          body.logvar = Operand(a.logvar, plan.shape, width);
+          body.bounds = a.bounds;
+          set_noise(body, a.noise, plan.shape, width);
+        });
+  };
+  return n_samples > 1 ? run.template operator()<true>() : run.template operator()<false>();
+}
+
+void reparameterize_backward_op(Stack& stack) {
+  const auto grad_z = stack.take<Tensor>(), logvar = stack.take<Tensor>();
+  const NoiseArguments noise = stack.take_noise();
+  // mu itself is not needed, nor kept: its gradient has the shape and dtype of one sample.
+  const Tensor mu = noise.n_samples > 0 ? torch::stable::select(grad_z, 0, 0) : grad_z;
+  stack.give_pair(backward(LatentArguments(mu, logvar, noise), grad_z, std::nullopt,
+                           OutputMask(stack.take_int())));
+}
+
+void reparameterize_with_kl_backward_op(Stack& stack) {
+  const auto grad_z = stack.take<MaybeTensor>(), grad_kl = stack.take<MaybeTensor>();
+  const auto mu = stack.take<Tensor>(), logvar = stack.take<Tensor>();
+  const NoiseArguments noise = stack.take_noise();
+  const int64_t event_dims = stack.take_int(), reduction = stack.take_int();
+  const LatentArguments a(mu, logvar, noise, {}, event_dims, reduction);
+  stack.give_pair(backward(a, grad_z, grad_kl, OutputMask(stack.take_int())));
+}
+
+void latent_backward_op(Stack& stack) {
+  const auto grad_z = stack.take<MaybeTensor>(), grad_kl = stack.take<MaybeTensor>();
+  const LatentOp op = stack.take_latent();
+  stack.give_pair(op.gradients(OutputMask(stack.take_int()), [&](OutputMask mask, auto... outs) {
+    return backward(op.arguments, grad_z, grad_kl, mask, outs...);
+  }));
+}
+
+struct NoiseDerivative {  // incoming, logvar
+  static constexpr int kInputs = 2, kOutputs = 1;
+  template <class T>
+  VAE_EXT_DEVICE static void apply(const T (&in)[2], T (&out)[1]) {
+    out[0] = reparameterize_dnoise(in[0], in[1]);
+  }
+};
+
+// The gradient of a noise tensor, in its shape: that of z.
+void reparameterize_dnoise_op(Stack& stack) {
+  const auto grad_z = stack.take<Tensor>(), logvar = stack.take<Tensor>();
+  const auto noise = stack.take<Tensor>();
+  const EventPlan plan(shape_of(noise), 0, static_cast<int64_t>(Reduction::kNone));
+  const bool is_double = sample_type(grad_z, logvar) == ScalarType::Double;
+  const auto out =
+      gradients<Map<NoiseDerivative>, 1>(Launcher(grad_z), plan, is_double, noise,
+                                         {InputGradient(noise, true)}, [&](auto& body, int width) {
+                                           body.in[0] = Operand(grad_z, plan.shape, width);
+                                           body.in[1] = Operand(logvar, plan.shape, width);
+                                         });
+  stack.give(0, *out[0]);
+}
+
+}  // namespace
+}  // namespace vae_ext
+
+STABLE_TORCH_LIBRARY_IMPL(vae_ext, VAE_EXT_DISPATCH_KEY, m) { VAE_EXT_REGISTER_LATENT(m) }

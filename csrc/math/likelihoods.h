@@ -1,0 +1,63 @@
+// Log-likelihoods. The first input is the decoder's output, the second the target. See formula.h.
+#pragma once
+
+#include "formula.h"
+
+VAE_EXT_NAMESPACE_BEGIN
+
+// t log sigmoid(x) + (1 - t) log sigmoid(-x) = t x - softplus(x)
+struct Bernoulli {  // logit, target
+  static constexpr int kInputs = 2, kRequired = 2, kNumbers = 0, kTarget = 1;
+  static constexpr int kExponents[] = {0};
+  static constexpr float kLargestTarget = 1;
+  static constexpr const char* kTargets = "values in [0, 1]";
+
+  template <ExpRange kRange, class T>
+  VAE_EXT_INLINE static T value(T logit, T target) {
+    // Written so that both terms have one sign: t x - max(x, 0) = -|x| (x > 0 ? 1 - t : t).
+    const T minus = -fabs(logit);
+    const T weight = logit > T(0) ? T(1) - target : target;
+    // At logit = +-inf with a target that agrees, inf * 0 must be its limit, 0.
+    const bool agrees = kRange == ExpRange::kFull && weight == T(0);
+    const T linear = agrees ? T(0) : weight * minus;
+    return linear - log1p_unit(mul_exp<kRange>(T(1), minus));
+  }
+
+  // d/dlogit = t - sigmoid(x), which is t - sigmoid(-|x|) for x <= 0 and sigmoid(-|x|) - (1 - t)
+  // for x > 0: a few ulp for t = 0 and 1, since the sigmoid of a negative number loses nothing.
+  // d/dtarget = x
+  template <ExpRange kRange, class T>
+  VAE_EXT_INLINE static Gradients<T, 2> gradients(T g, T logit, T target) {
+    const T e = mul_exp<kRange>(T(1), -fabs(logit));
+    const T weight = logit > T(0) ? T(1) - target : target;
+    const T difference = weight - e / (T(1) + e);
+    return {{(logit > T(0) ? -g : g) * difference, g * logit}};
+  }
+};
+
+// -(log 2 pi + logvar + s^2) / 2, s = (target - mean) / sigma
+struct Gaussian {  // mean, target, logvar
+  static constexpr int kInputs = 3, kRequired = 2, kNumbers = 1, kTarget = 1;
+  static constexpr int kExponents[] = {2};
+
+  template <ExpRange kRange, class T>
+  VAE_EXT_INLINE static T value(T mean, T target, T logvar) {
+    // (d / sigma)^2 and not d^2 / sigma^2: that is 0 * inf where sigma^2 alone underflows.
+    const T s = mul_exp<kRange>(target - mean, T(-0.5) * logvar);
+    // At logvar = -inf a target that is missed must win over the density's height: inf - inf would
+    // be NaN where the limit is -inf.
+    const T height = s != T(0) && logvar < T(-1e30) ? T(-1e30) : logvar;
+    return -((T(0.5) * s) * s + T(0.5) * (height + kLog2Pi<T>));
+  }
+
+  // d/dmean = (target - mean) exp(-logvar) = -d/dtarget, d/dlogvar = (s^2 - 1) / 2
+  template <ExpRange kRange, class T>
+  VAE_EXT_INLINE static Gradients<T, 3> gradients(T g, T mean, T target, T logvar) {
+    const T half = T(-0.5) * logvar;
+    const T s = mul_exp<kRange>(target - mean, half);
+    const T by_mean = g * mul_exp<kRange>(s, half);
+    return {{by_mean, -by_mean, g * ((T(0.5) * s) * s - T(0.5))}};
+  }
+};
+
+VAE_EXT_NAMESPACE_END

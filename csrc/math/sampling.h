@@ -1,0 +1,133 @@
+// Sampling: bounds on logvar, z = mu + sigma eps, its log-densities, and the KL in the same pass.
+// Values and derivatives side by side, per element, in nats, for every compiler: see formula.h.
+#pragma once
+
+#include "divergences.h"
+#include "draw_gradient.h"
+
+VAE_EXT_NAMESPACE_BEGIN
+
+// ---- Bounds on logvar ---------------------------------------------------------------------------
+
+// min(max(x, low), high). NaN stays.
+template <class T>
+VAE_EXT_INLINE T hard_bound(T x, T low, T high) {
+  return x < low ? low : (x > high ? high : x);
+}
+
+// 1 between the bounds and on them, else 0, whatever came in.
+template <class T>
+VAE_EXT_INLINE T hard_bound_dx(T g, T x, T low, T high) {
+  return x < low || x > high ? T(0) : g;
+}
+
+// middle + half tanh((x - middle) / half), middle and half being those of the bounds.
+template <class T>
+VAE_EXT_INLINE T soft_bound(T x, T low, T high) {
+  const T half = T(0.5) * (high - low), middle = low + half;
+  const T y = (x - middle) / half;
+  // tanh(-|y|) = e / (2 + e), e = expm1(-2 |y|): relative to the value, so that x near 0 is not
+  // lost.
+  const T h = half_expm1(T(-2) * fabs(y));
+  const T t = h / (T(1) + h);
+  return middle + half * (y > T(0) ? -t : t);
+}
+
+// 1 - tanh^2 = 4 e / (1 + e)^2, e = exp(-2 |y|)
+template <class T>
+VAE_EXT_INLINE T soft_bound_dx(T g, T x, T low, T high) {
+  const T half = T(0.5) * (high - low);
+  const T e = mul_exp(T(1), T(-2) * fabs((x - (low + half)) / half));
+  const T q = T(2) / (T(1) + e);
+  return g * (e * (q * q));
+}
+
+// ---- Reparameterization: z = mu + sigma eps, sigma = exp(logvar / 2) -------------------------
+
+template <ExpRange kRange = ExpRange::kFull, class T>
+VAE_EXT_INLINE T reparameterize(T mu, T logvar, T eps) {
+  return mu + mul_exp<kRange>(eps, T(0.5) * logvar);
+}
+
+// dz/dmu = 1: the incoming gradient itself.
+
+// dz/dlogvar = sigma eps / 2
+template <ExpRange kRange = ExpRange::kFull, class T>
+VAE_EXT_INLINE T reparameterize_dlogvar(T g, T logvar, T eps) {
+  return g * mul_exp<kRange>(T(0.5) * eps, T(0.5) * logvar);
+}
+
+// dz/deps = sigma
+template <ExpRange kRange = ExpRange::kFull, class T>
+VAE_EXT_INLINE T reparameterize_dnoise(T g, T logvar) {
+  return mul_exp<kRange>(g, T(0.5) * logvar);
+}
+
+// ---- Log-densities of a sample: log q(z) of N(mu, exp(logvar)), log p(z) of N(0, 1) ------------
+
+// -(log 2 pi + logvar + eps^2) / 2. From eps, which z has lost where sigma is small beside mu.
+template <class T>
+VAE_EXT_INLINE T log_q(T logvar, T eps) {
+  return -((T(0.5) * eps) * eps + T(0.5) * (logvar + kLog2Pi<T>));
+}
+
+// -(log 2 pi + z^2) / 2
+template <class T>
+VAE_EXT_INLINE T log_p(T z) {
+  return -((T(0.5) * z) * z + T(0.5) * kLog2Pi<T>);
+}
+
+// What reaches mu and logvar from a sample and its log-densities.
+template <class T>
+struct SampleGradients {
+  T mu, logvar;
+};
+
+// For incoming gradients of z, log q and log p; d log p / dz = -z.
+template <DrawGradient kGradient, ExpRange kRange = ExpRange::kFull, class T>
+VAE_EXT_INLINE SampleGradients<T> sample_gradients(T grad_z, T grad_q, T grad_p, T mu, T logvar,
+                                                   T eps) {
+  const T half = T(0.5) * logvar;
+  const T score =
+      kGradient == DrawGradient::kReparameterized ? T(0) : mul_exp<kRange>(grad_q * eps, -half);
+  const T square = (T(0.5) * eps) * eps;
+  if constexpr (kGradient == DrawGradient::kScore) return {score, grad_q * (square - T(0.5))};
+  const T step = mul_exp<kRange>(eps, half);
+  const T path = grad_z - grad_p * (mu + step);
+  const T by_logvar = path * (T(0.5) * step);
+  if constexpr (kGradient == DrawGradient::kStickingTheLanding)
+    return {path - score, by_logvar - grad_q * square};
+  return {path, by_logvar - T(0.5) * grad_q};
+}
+
+// ---- A sample and its KL, which share an exponential; their gradients meet in mu and logvar ----
+
+template <class T>
+struct SampleAndKL {
+  T z, kl;
+};
+
+template <ExpRange kRange = ExpRange::kFull, class T>
+VAE_EXT_INLINE SampleAndKL<T> reparameterize_with_kl(T mu, T logvar, T eps) {
+  if constexpr (kUsesFused<kRange, T>) {
+    const GaussianExps e = gaussian_exps(logvar);
+    return {mu + eps * e.sigma, (T(0.5) * mu) * mu + e.half_expm1_minus_x};
+  }
+  return {reparameterize<kRange>(mu, logvar, eps), StandardGaussianKL::value<kRange>(mu, logvar)};
+}
+
+template <class T>
+VAE_EXT_INLINE T reparameterize_with_kl_dmu(T grad_z, T grad_kl, T mu) {
+  return grad_z + grad_kl * mu;
+}
+
+template <ExpRange kRange = ExpRange::kFull, class T>
+VAE_EXT_INLINE T reparameterize_with_kl_dlogvar(T grad_z, T grad_kl, T logvar, T eps) {
+  if constexpr (kUsesFused<kRange, T>) {
+    const GaussianExps e = gaussian_exps(logvar);
+    return grad_z * ((T(0.5) * eps) * e.sigma) + grad_kl * e.half_expm1;
+  }
+  return reparameterize_dlogvar<kRange>(grad_z, logvar, eps) + grad_kl * half_expm1<kRange>(logvar);
+}
+
+VAE_EXT_NAMESPACE_END

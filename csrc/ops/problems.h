@@ -1,0 +1,177 @@
+// What an op is asked for, the same on every device: the shape that its tensors broadcast to, how
+// the elements fall into events, and the dtype of elementwise results.
+#pragma once
+
+#include <array>
+#include <tuple>
+
+#include "../math/draw_gradient.h"
+#include "layout.h"
+
+namespace vae_ext {
+
+using MaybeTensor = std::optional<Tensor>;
+
+// Between which logvar is kept: not at all, by a cut, or by a tanh.
+struct Bounds {
+  enum Kind : int64_t { kNone, kHard, kSoft };
+  int64_t kind = kNone;
+  double low = 0, high = 0;
+
+  explicit operator bool() const { return kind != kNone; }
+  bool soft() const { return kind == kSoft; }
+};
+
+// Shape, events and dtype of an op's results.
+struct Problem {
+  EventPlan plan;
+  ScalarType dtype;
+
+  bool is_double() const { return dtype == ScalarType::Double; }
+};
+
+// An input of an op and whether its gradient is wanted; where that goes, if not to a new tensor.
+struct InputGradient {
+  const Tensor* input;  // absent: nullptr
+  bool wanted;
+  const Tensor* out = nullptr;  // of the full shape
+
+  InputGradient() : input(nullptr), wanted(false) {}
+  InputGradient(const Tensor& t, bool w, const Tensor* o = nullptr)
+      : input(&t), wanted(w), out(o) {}
+  InputGradient(const MaybeTensor& t, bool w) : input(t ? &*t : nullptr), wanted(w && t) {}
+
+  explicit operator bool() const { return wanted; }
+  bool is_full(const EventPlan& plan) const { return has_shape(*input, plan.shape); }
+};
+
+// Where the elements of an input's gradient are written: in the input's layout and dtype, or in the
+// full shape if it was broadcast, which fit_gradient() sums. Empty if it is not wanted.
+inline Tensor allocate_gradient(const EventPlan& plan, const InputGradient& of) {
+  if (of.out != nullptr) return *of.out;
+  const ScalarType dtype = of.input->scalar_type();
+  if (!of) return empty({0}, dtype, *of.input);
+  if (of.is_full(plan)) return empty_like(*of.input, dtype);
+  return empty(plan.shape, arithmetic_type(dtype), *of.input);
+}
+
+inline Tensor fit_gradient(const EventPlan& plan, const InputGradient& of, const Tensor& written) {
+  return !of || of.is_full(plan) ? written : sum_to(written, *of.input);
+}
+
+// ---- Formulas
+// ------------------------------------------------------------------------------------
+
+// The inputs of an op of formulas.def: tensors, or numbers where there is none.
+constexpr int kMaxInputs = 4;
+
+struct FormulaInputs {
+  int count;
+  std::array<MaybeTensor, kMaxInputs> tensor;
+  std::array<double, kMaxInputs> number{};
+
+  const Tensor& lead() const { return *tensor[0]; }
+  bool has(int i) const { return tensor[i].has_value(); }
+
+  // The inputs broadcast with each other. Bool and integer targets follow the others' dtype.
+  Problem problem(int64_t event_dims, int64_t reduction) const {
+    Shape shape = shape_of(lead());
+    ScalarType dtype = lead().scalar_type();
+    for (int i = 1; i < count; ++i) {
+      if (!has(i)) continue;
+      shape = broadcast(shape, shape_of(*tensor[i]));
+      if (storage_of(tensor[i]->scalar_type()) == Storage::kByte) continue;
+      dtype = promote(dtype, tensor[i]->scalar_type());
+    }
+    return {EventPlan(std::move(shape), event_dims, reduction), dtype};
+  }
+};
+
+// ---- Samples
+// -------------------------------------------------------------------------------------
+
+// The arguments by which an op names its noise. `noise` goes first, then the 0-dimensional int64
+// tensor `seed`, then `seed_value`. n_samples = 0: no dimension of samples.
+struct NoiseArguments {
+  MaybeTensor noise, seed;
+  int64_t seed_value = 0, stream = 0, n_samples = 0;
+
+  void check() const {
+    if (noise || !seed) return;
+    STD_TORCH_CHECK(seed->scalar_type() == ScalarType::Long && seed->numel() == 1,
+                    "vae_ext: seed must be a 0-dimensional int64 tensor");
+  }
+
+  // z [n_samples, *shape], or [*shape].
+  Shape sample_shape(const Shape& shape) const {
+    Shape out = shape;
+    if (n_samples > 0) out.insert(out.begin(), n_samples);
+    return out;
+  }
+};
+
+inline ScalarType sample_type(const Tensor& mu, const Tensor& logvar) {
+  return promote(mu.scalar_type(), logvar.scalar_type());
+}
+
+// What the ops of a latent take: mu, logvar, and what else is asked of them.
+struct LatentArguments {
+  Tensor mu, logvar;
+  NoiseArguments noise;
+  Bounds bounds;
+  Problem kl;
+  Shape z_shape;
+
+  LatentArguments(Tensor mu_, Tensor logvar_, NoiseArguments noise_, const Bounds& bounds_ = {},
+                  int64_t event_dims = 0,
+                  int64_t reduction = static_cast<int64_t>(Reduction::kNone))
+      : mu(std::move(mu_)),
+        logvar(std::move(logvar_)),
+        noise(std::move(noise_)),
+        bounds(bounds_),
+        kl{EventPlan(shape_of(mu), event_dims, reduction), sample_type(mu, logvar)},
+        z_shape(noise.sample_shape(kl.plan.shape)) {}
+
+  bool is_double() const { return kl.is_double(); }
+  Tensor allocate_z() const { return empty_result(z_shape, kl.dtype, mu); }
+  Tensor allocate_kl() const { return kl.plan.allocate(kl.dtype, mu); }
+  // The output that is not asked for.
+  Tensor no_z() const { return empty({0}, kl.dtype, mu); }
+  Tensor no_kl() const { return empty({0}, arithmetic_type(kl.dtype), mu); }
+};
+
+// Several samples of mu's shape with a log-density of each event.
+struct DrawArguments {
+  Tensor mu, logvar;
+  NoiseArguments noise;
+  DrawGradient gradient;
+  EventPlan plan;    // of mu
+  EventPlan z_plan;  // of all the samples
+  ScalarType dtype;
+
+  DrawArguments(Tensor mu_, Tensor logvar_, NoiseArguments noise_, int64_t event_dims,
+                int64_t gradient_)
+      : mu(std::move(mu_)),
+        logvar(std::move(logvar_)),
+        noise(std::move(noise_)),
+        gradient(static_cast<DrawGradient>(gradient_)),
+        plan(shape_of(mu), event_dims, static_cast<int64_t>(Reduction::kEvent)),
+        z_plan(noise.sample_shape(plan.shape), event_dims, static_cast<int64_t>(Reduction::kEvent)),
+        dtype(sample_type(mu, logvar)) {
+    STD_TORCH_CHECK(samples() >= 1, "vae_ext: n_samples must be at least 1");
+    STD_TORCH_CHECK(0 <= gradient_ && gradient_ <= 2, "vae_ext: unknown gradient");
+  }
+
+  int64_t samples() const { return noise.n_samples; }
+  bool is_double() const { return dtype == ScalarType::Double; }
+
+  // z, log q, log p and, where the samples can be weighted, zeros.
+  std::array<Tensor, 4> allocate() const {
+    const bool weighted = gradient == DrawGradient::kStickingTheLanding;
+    Tensor weights = weighted ? z_plan.allocate(dtype, mu) : empty({0}, arithmetic_type(dtype), mu);
+    return {empty_result(z_plan.shape, dtype, mu), z_plan.allocate(dtype, mu),
+            z_plan.allocate(dtype, mu), torch::stable::fill_(weights, 0.0)};
+  }
+};
+
+}  // namespace vae_ext

@@ -1,0 +1,139 @@
+// The dispatcher's stack: an op's arguments are taken from it in the order of its schema, and its
+// results given back. What several ops have in common is read in one place.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+
+#include "problems.h"
+
+namespace vae_ext {
+
+// The arguments of `latent`: those of a latent, and whether both its parameters came in one tensor,
+// as halves along `dim`.
+struct LatentOp {
+  LatentArguments arguments;
+  bool packed;
+  int64_t dim;
+
+  // compute(mask[, outs]) gives the gradients of mu and logvar. Those of a packed tensor are one
+  // tensor, too, and the second is empty.
+  template <class Compute>
+  std::array<MaybeTensor, 2> gradients(OutputMask mask, Compute compute) const {
+    if (!packed) return compute(mask);
+    const Tensor& mu = arguments.mu;
+    const auto both =
+        side_by_side(mu, dim, [&](const Tensor* pair) { compute(OutputMask(3), pair); });
+    return {both, empty({0}, mu.scalar_type(), mu)};
+  }
+};
+
+class Stack {
+ public:
+  explicit Stack(StableIValue* values) : values_(values) {}
+
+  template <class T>
+  T take() {
+    return torch::stable::detail::to<T>(values_[next_++]);
+  }
+
+  int64_t take_int() { return take<int64_t>(); }
+
+  // Tensors, and then the numbers that stand for absent ones.
+  template <class Formula>
+  FormulaInputs take_inputs() {
+    static_assert(Formula::kInputs <= kMaxInputs);
+    FormulaInputs in{Formula::kInputs, {}, {}};
+    for (int i = 0; i < Formula::kRequired; ++i) in.tensor[i] = take<Tensor>();
+    for (int i = Formula::kRequired; i < in.count; ++i) in.tensor[i] = take<MaybeTensor>();
+    for (int i = 0; i < Formula::kNumbers; ++i) in.number[Formula::kRequired + i] = take<double>();
+    if constexpr (requires { typename Formula::Standard; }) {
+      bool standard = true;
+      for (int i = Formula::kRequired; i < in.count; ++i) standard = standard && !in.has(i);
+      if (standard) in.count = Formula::Standard::kInputs;
+    }
+    return in;
+  }
+
+  Problem take_problem(const FormulaInputs& in) {
+    const int64_t event_dims = take_int();
+    return in.problem(event_dims, take_int());
+  }
+
+  NoiseArguments take_noise() {
+    NoiseArguments noise{take<MaybeTensor>(), take<MaybeTensor>()};
+    noise.seed_value = take_int();
+    noise.stream = take_int();
+    noise.n_samples = take_int();
+    noise.check();
+    return noise;
+  }
+
+  Bounds take_bounds() {
+    Bounds bounds{take_int()};
+    bounds.low = take<double>();
+    bounds.high = take<double>();
+    return bounds;
+  }
+
+  LatentOp take_latent() {
+    const auto first = take<Tensor>();
+    const auto second = take<MaybeTensor>();
+    NoiseArguments noise = take_noise();
+    const Bounds bounds = take_bounds();
+    const int64_t event_dims = take_int(), reduction = take_int(), dim = take_int();
+    auto [mu, logvar] = parameters(first, second, dim);
+    return {LatentArguments(std::move(mu), std::move(logvar), std::move(noise), bounds, event_dims,
+                            reduction),
+            !second, dim};
+  }
+
+  DrawArguments take_draw() {
+    auto mu = take<Tensor>(), logvar = take<Tensor>();
+    NoiseArguments noise = take_noise();
+    const int64_t event_dims = take_int(), gradient = take_int();
+    return DrawArguments(std::move(mu), std::move(logvar), std::move(noise), event_dims, gradient);
+  }
+
+  void give(int i, const Tensor& result) { values_[i] = torch::stable::detail::from(result); }
+
+  // Gradients of a formula's inputs, from result `first` on; those of absent ones are empty.
+  template <class Found>
+  void give_gradients(int first, const Found& found, const FormulaInputs& in, int count) {
+    for (int i = 0; i < count; ++i) {
+      give(first + i, found[i] ? *found[i] : empty({0}, in.lead().scalar_type(), in.lead()));
+    }
+  }
+
+  // The gradients of mu and logvar.
+  void give_pair(const std::array<MaybeTensor, 2>& found) {
+    give(0, *found[0]);
+    give(1, *found[1]);
+  }
+
+ private:
+  StableIValue* values_;
+  int next_ = 0;
+};
+
+// What the dispatcher calls.
+template <void (*kKernel)(Stack&)>
+void boxed(StableIValue* values, uint64_t, uint64_t) {
+  Stack stack(values);
+  kKernel(stack);
+}
+
+}  // namespace vae_ext
+
+// An op whose kernel each device's file has under its name with _op.
+#define VAE_EXT_IMPL(m, name) m.impl(#name, &vae_ext::boxed<vae_ext::name##_op>);
+#define VAE_EXT_REGISTER_LATENT(m)                 \
+  VAE_EXT_IMPL(m, reparameterize)                  \
+  VAE_EXT_IMPL(m, reparameterize_backward)         \
+  VAE_EXT_IMPL(m, reparameterize_with_kl)          \
+  VAE_EXT_IMPL(m, reparameterize_with_kl_backward) \
+  VAE_EXT_IMPL(m, latent)                          \
+  VAE_EXT_IMPL(m, latent_backward)                 \
+  VAE_EXT_IMPL(m, reparameterize_dnoise)
+#define VAE_EXT_REGISTER_DRAW(m)             \
+  VAE_EXT_IMPL(m, sample_with_log_densities) \
+  VAE_EXT_IMPL(m, sample_with_log_densities_backward)

@@ -1,0 +1,140 @@
+"""The torch.autograd Functions of the formulas; those of likelihoods take one pass to a scalar.
+
+The gradient of a sum needs nothing that the value does not, so it is written in the forward pass,
+while the inputs are in registers, for the incoming gradient that a loss gives: −1, since losses
+subtract log-likelihoods. In backward it is multiplied by what came instead, if anything else did.
+The inputs would be alive until then anyway and the gradient's memory would be needed then, so the
+peak is no higher.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from .._checks import REDUCTIONS
+from .._formulas import GAUSSIAN_KL, LIKELIHOODS, Formula
+from .._native.ops import OPS, call, op
+from .._reference import evaluate
+from .function import OUTPUT_MASKS, REDUCTION_NAMES, Found, Maybe, NativeFunction, only_needed
+
+SCALAR = (REDUCTIONS["sum"], REDUCTIONS["mean"], REDUCTIONS["batchmean"])
+LOSS_GRADIENT = -1.0  # kLossGradient in csrc/ops/tensors.h
+
+# Looked up once: for a small batch the look-ups cost as much as the arithmetic.
+SCALE = OPS.scale_gradient_.default
+
+
+def one_pass(tensors: Sequence[Maybe], needed: tuple[bool, ...], reduction: int) -> bool:
+    """Whether the gradients are written together with the value."""
+    if reduction not in SCALAR:
+        return False
+    # Who hooks what is saved (checkpointing, offloading) decides what is kept.
+    if torch._C._autograd._top_saved_tensors_default_hooks(True) is not None:
+        return False
+    for t, w in zip(tensors, needed, strict=True):
+        if t is not None and type(t) is not Tensor and not isinstance(t, Parameter):
+            return False  # a subclass may have no numbers to scale
+        # In float16 a mean's gradients underflow before a loss scale could save them.
+        if w and t is not None and (t.dtype is torch.float16 or t.numel() == 0):
+            return False
+    return True
+
+
+class FormulaFunction(NativeFunction):
+    """The formula's tensors; options: the numbers that stand for absent ones, event_dims,
+    reduction."""
+
+    entry: ClassVar[Formula]
+    backward_op: ClassVar[Any]
+    one_pass_op: ClassVar[Any]
+    # Whether value and gradients may take one pass. Only of public functions, where nobody records
+    # the call: what is scaled in place in backward, a compiler would have to copy.
+    may_take_one_pass = False
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> Tensor:
+        *tensors, options = args
+        function = ctx._forward_cls
+        ctx.save_for_backward(*tensors)
+        ctx.options = options
+        ctx.found = None
+        needed = ctx.needs_input_grad[:-1]
+        ctx.one_pass = function.may_take_one_pass and one_pass(tensors, needed, options[-1])
+        if ctx.one_pass:
+            mask = OUTPUT_MASKS[needed]
+            value, *ctx.found = call(function.one_pass_op, *tensors, *options, mask)
+        else:
+            value = call(function.op, *tensors, *options)
+        result: Tensor = value
+        return result
+
+    @classmethod
+    def formula(cls, tensors: Sequence[Maybe], options: tuple[Any, ...]) -> Any:
+        *numbers, event_dims, reduction = options
+        inputs: list[Tensor | float | None] = list(tensors)
+        for i, number in enumerate(numbers, len(inputs) - len(numbers)):
+            if inputs[i] is None:
+                inputs[i] = number
+        return evaluate(
+            cls.entry.terms, *inputs, event_dims=event_dims, reduction=REDUCTION_NAMES[reduction]
+        )
+
+    @staticmethod
+    def gradients(ctx: Any, needed: tuple[bool, ...], *grads: Any) -> Found:
+        (grad,) = grads
+        function = ctx._forward_cls
+        inputs = ctx.saved_tensors  # which raises if they were modified
+        mask = OUTPUT_MASKS[needed]
+        if not ctx.one_pass:
+            found = call(function.backward_op, grad, *inputs, *ctx.options, mask)
+            return only_needed(found, needed)
+        # Given away: a second backward pass computes them again, with the same roundings.
+        found, ctx.found = ctx.found, None
+        if found is None:
+            _, *found = call(function.one_pass_op, *inputs, *ctx.options, mask)
+        if not (grad.is_cpu and grad.item() == LOSS_GRADIENT):  # elsewhere the kernel looks
+            for gradient, n in zip(found, needed, strict=True):
+                if n:
+                    call(SCALE, gradient, grad)
+        return only_needed(found, needed)
+
+
+class Native(NamedTuple):
+    """What serves a formula: its op, the op's Function, and that of the public function."""
+
+    op: Any
+    function: type[FormulaFunction]
+    direct: type[FormulaFunction]
+
+
+def native_of(formula: Formula, takes_one_pass: bool) -> Native:
+    members: dict[str, Any] = {
+        "__doc__": FormulaFunction.__doc__,
+        "entry": formula,
+        "op": op(formula.op),
+        "n_tensors": len(formula.arguments),
+        "backward_op": op(f"{formula.op}_backward"),
+    }
+    if takes_one_pass:
+        members["one_pass_op"] = op(f"{formula.op}_with_gradients")
+    name = "".join(word.capitalize() for word in formula.op.split("_"))
+    function = types.new_class(name, (FormulaFunction,), exec_body=lambda n: n.update(members))
+    direct = function
+    if takes_one_pass:
+        direct = types.new_class(
+            f"Direct{name}", (function,), exec_body=lambda n: n.update(may_take_one_pass=True)
+        )
+    return Native(members["op"], function, direct)
+
+
+KL = native_of(GAUSSIAN_KL, takes_one_pass=False)
+LOG_LIKELIHOODS = {
+    name: native_of(likelihood.formula, takes_one_pass=True)
+    for name, likelihood in LIKELIHOODS.items()
+}

@@ -1,0 +1,150 @@
+"""What the torch.autograd Functions have in common.
+
+A Function takes its tensors and then one tuple of numbers, in the order of its op. It keeps its
+inputs, its outputs and the seed for backward, and nothing else. The public functions come here
+directly; what was compiled, exported or traced calls the ops, whose autograd kernels are these
+Functions too (_native/registration.py).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from .._checks import REDUCTIONS
+from .._native.dispatch import BY_OP
+from .._native.ops import call
+
+is_legacy_batchedtensor = torch._C._functorch.is_legacy_batchedtensor
+REDUCTION_NAMES = {code: name for name, code in REDUCTIONS.items()}
+Maybe = Tensor | None
+Found = Sequence[Maybe]
+
+# needs_input_grad as the ops take it: bit i for input i.
+OUTPUT_MASKS = {
+    needed: sum(1 << i for i, w in enumerate(needed) if w)
+    for n in (2, 3, 4)
+    for needed in itertools.product((False, True), repeat=n)
+}
+
+
+class NativeFunction(torch.autograd.Function):
+    """A subclass names its op and the number of tensors that the op takes first. It defines
+    `forward` and `gradients`, by native ops, and `formula`, the op's outputs in plain PyTorch."""
+
+    op: ClassVar[Any]
+    n_tensors: ClassVar[int]
+
+    @classmethod
+    def fast_apply(cls, *args: Any) -> Any:
+        """`apply` less the bookkeeping for torch.func, whose transforms never come here.
+
+        For a small latent that bookkeeping costs as much as the arithmetic.
+        """
+        return super(torch.autograd.Function, cls).apply(*args)  # type: ignore[misc]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Maybe) -> Any:
+        """A backward pass that is itself to be differentiated, or whose incoming gradients are a
+        batch (`is_grads_batched`), goes through the formula."""
+        function = ctx._forward_cls
+        needed = ctx.needs_input_grad[:-1]
+        if needs_formula(grads):
+            return (*gradients_of_formula(function, ctx, needed, grads), None)
+        return (*function.gradients(ctx, needed, *grads), None)
+
+    @classmethod
+    def formula(cls, tensors: Sequence[Maybe], options: tuple[Any, ...]) -> Any:
+        """The op's outputs in plain PyTorch."""
+        raise NotImplementedError
+
+    @staticmethod
+    def gradients(ctx: Any, needed: tuple[bool, ...], *grads: Maybe) -> Found:
+        raise NotImplementedError
+
+    @staticmethod
+    def inputs(ctx: Any) -> Sequence[Maybe]:
+        """The tensors that `formula` takes, in a backward pass."""
+        saved: tuple[Maybe, ...] = ctx.saved_tensors
+        return saved
+
+
+def needs_formula(grads: Sequence[Maybe]) -> bool:
+    """True in a backward pass that must itself be differentiable, or is one of a batch."""
+    if torch.is_grad_enabled():
+        return not torch.compiler.is_compiling()
+    if torch._C._are_functorch_transforms_active():
+        return True
+    # torch.autograd.grad(is_grads_batched=True) has a vmap of its own.
+    return any(g is not None and is_legacy_batchedtensor(g) for g in grads)
+
+
+def apply_op(
+    way: int,
+    function: type[NativeFunction],
+    op: Any,
+    tensors: tuple[Maybe, ...],
+    options: tuple[Any, ...],
+) -> Any:
+    """The op of a Function, with its derivative where a gradient is needed.
+
+    The op is a parameter, since compilers do not look into a Function.
+    """
+    if way == BY_OP:
+        return op(*tensors, *options)
+    if torch.is_grad_enabled():
+        for t in tensors:
+            if t is not None and t.requires_grad:
+                return function.fast_apply(*tensors, options)
+    return call(op, *tensors, *options)
+
+
+def gradients_of_formula(
+    function: type[NativeFunction],
+    ctx: Any,
+    needed: Sequence[bool],
+    grads: Sequence[Maybe],
+) -> list[Maybe]:
+    """The gradients of a Function's formula, as functions of its inputs and of what came in."""
+    inputs = function.inputs(ctx)
+    create_graph = torch.is_grad_enabled()
+
+    def variable(t: Maybe, w: bool) -> Maybe:
+        if t is None or not w:
+            return t
+        # A view, so that an input computed from another is here an independent variable.
+        return t.view_as(t) if create_graph else t.detach().requires_grad_()
+
+    with torch.enable_grad():
+        fresh = [variable(t, w) for t, w in zip(inputs, needed, strict=True)]
+        outputs = function.formula(fresh, ctx.options)
+    if isinstance(outputs, Tensor):
+        outputs = (outputs,)
+    pairs = [
+        (o, g)
+        for o, g in zip(outputs, grads, strict=True)
+        if o is not None and g is not None and o.requires_grad
+    ]
+    variables = [t for t, w in zip(fresh, needed, strict=True) if w and t is not None]
+    if not pairs:
+        return [None for _ in inputs]
+    found = iter(
+        torch.autograd.grad(
+            [o for o, _ in pairs],
+            variables,
+            [g for _, g in pairs],
+            create_graph=create_graph,
+            allow_unused=True,
+        )
+    )
+    return [
+        next(found) if w and t is not None else None for t, w in zip(inputs, needed, strict=True)
+    ]
+
+
+def only_needed(gradients: Sequence[Tensor], needed: Sequence[bool]) -> list[Maybe]:
+    return [g if w else None for g, w in zip(gradients, needed, strict=True)]

@@ -1,0 +1,1 @@
+"""The native libraries, and the dispatcher's side of their ops."""

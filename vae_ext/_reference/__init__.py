@@ -1,0 +1,16 @@
+"""The ops in plain PyTorch: stable, on any device, differentiable any number of times.
+
+The oracle of the tests, and what serves wherever there is no kernel: devices without one, double
+backward, forward-mode differentiation and `torch.func` transforms. Arguments are those of
+:mod:`vae_ext.functional`, which checks them.
+"""
+
+from __future__ import annotations
+
+from .formulas import evaluate as evaluate
+from .latent import KL as KL
+from .latent import Z as Z
+from .latent import latent as latent
+from .latent import reparameterize as reparameterize
+from .latent import reparameterize_with_kl as reparameterize_with_kl
+from .latent import sample_with_log_densities as sample_with_log_densities

@@ -1,0 +1,73 @@
+"""The formulas of csrc/math in plain PyTorch: elementwise terms of tensors that broadcast with each
+other, all in one dtype, float32 or float64. Stable, and differentiable any number of times."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .numerics import (
+    LOG_2PI,
+    arithmetic_dtype,
+    cut,
+    half_expm1_minus_x,
+    mul_exp,
+    reduce,
+    result_dtype,
+)
+
+Terms = Callable[..., Tensor]
+
+
+def evaluate(
+    terms: Terms, *inputs: Tensor | float | None, event_dims: int | None, reduction: str
+) -> Tensor:
+    """A formula of tensors in any dtypes, of numbers, and of None for what is absent, reduced."""
+    tensors = [t for t in inputs if isinstance(t, Tensor)]
+    dtype = arithmetic_dtype(*tensors)
+
+    def wide(x: Tensor | float | None) -> Tensor | None:
+        if x is None or isinstance(x, Tensor):
+            return x if x is None else x.to(dtype)
+        return torch.full((), x, dtype=dtype, device=tensors[0].device)
+
+    values = [wide(x) for x in inputs]
+    return reduce(terms(*values), event_dims, reduction, result_dtype(*tensors))
+
+
+def kl_terms(
+    mu: Tensor, logvar: Tensor, prior_mu: Tensor | None = None, prior_logvar: Tensor | None = None
+) -> Tensor:
+    s = mu if prior_mu is None else mu - prior_mu
+    d = logvar
+    if prior_logvar is not None:
+        s = mul_exp(s, -0.5 * prior_logvar)
+        d = logvar - prior_logvar
+    return (0.5 * s) * s + half_expm1_minus_x(d)
+
+
+def bernoulli_terms(x: Tensor, t: Tensor) -> Tensor:
+    # Where nobody can refuse a target that is no probability it becomes NaN.
+    t = t.masked_fill((t < 0) | (t > 1), math.nan)
+    # An infinite logit that agrees with its target would be inf · 0, whose limit is 0.
+    agree = ((t == 1) & (x > 0)) | ((t == 0) & (x < 0))
+    x = torch.where(agree, cut(x, -1e30, 1e30), x)
+    # t x − softplus(x), on each side of 0 as a sum of two terms of one sign; the derivative by t
+    # is x on both.
+    above, below = x.masked_fill(~(x > 0), 0.0), x.masked_fill(x > 0, 0.0)
+    softplus = torch.log1p(torch.exp(torch.where(x > 0, -x, x)))
+    return torch.where(x > 0, (t - 1) * above, t * below) - softplus
+
+
+def height(log_scale: Tensor, s: Tensor) -> Tensor:
+    """log_scale, except that at −inf a target that is missed (s ≠ 0) wins over the density's
+    height: the difference of two infinities would be NaN where the limit is −inf."""
+    return log_scale.expand_as(s).masked_fill((s != 0) & (log_scale < -1e30), -1e30)
+
+
+def gaussian_terms(mean: Tensor, target: Tensor, logvar: Tensor) -> Tensor:
+    s = mul_exp(target - mean, -0.5 * logvar)
+    return -((0.5 * s) * s + 0.5 * (height(logvar, s) + LOG_2PI))

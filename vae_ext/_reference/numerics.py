@@ -1,0 +1,99 @@
+"""Dtypes, reductions and stable building blocks: what every formula in plain PyTorch is made of."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+# (exp(d) − 1 − d) / 2 = Σ d^n / (2 n!) for n ≥ 2: enough terms for float64 at |d| ≤ 1.
+SERIES = [0.5 / math.factorial(n) for n in range(2, 19)]
+LOG_2PI = math.log(2 * math.pi)
+
+
+def arithmetic_dtype(*tensors: Tensor | None) -> torch.dtype:
+    """float64 if any tensor is, else float32: half-precision tensors are computed in float32."""
+    double = any(t is not None and t.dtype == torch.float64 for t in tensors)
+    return torch.float64 if double else torch.float32
+
+
+def result_dtype(*tensors: Tensor | None) -> torch.dtype:
+    """The dtype of elementwise results: torch's promotion among the floating-point inputs."""
+    dtypes = [t.dtype for t in tensors if t is not None and t.is_floating_point()]
+    result = dtypes[0]
+    for dtype in dtypes[1:]:
+        result = torch.promote_types(result, dtype)
+    return result
+
+
+def as_tensor(number: float, *like: Tensor) -> Tensor:
+    """A number as a tensor, by a sum, which compilers do not compile again for each number."""
+    zero = like[0].new_zeros((), dtype=arithmetic_dtype(*like))
+    return zero + number
+
+
+def reduce(terms: Tensor, event_dims: int | None, reduction: str, dtype: torch.dtype) -> Tensor:
+    """Elementwise terms in `dtype`, or their sums in the arithmetic dtype."""
+    if reduction == "none":
+        return terms.to(dtype)
+    dims = max(terms.ndim - 1, 0) if event_dims is None else event_dims
+    if reduction == "event":
+        return terms.flatten(terms.ndim - dims).sum(-1) if dims > 0 else terms
+    if reduction == "mean":
+        return terms.mean()
+    total = terms.sum()
+    if reduction == "sum":
+        return total
+    n_events = math.prod(terms.shape[: terms.ndim - dims])
+    return total / n_events
+
+
+def cut(x: Tensor, low: float | Tensor, high: float | Tensor) -> Tensor:
+    """x between the bounds. Its derivative is 1 from bound to bound and 0 outside, where torch's
+    clamp changed its mind in 2.14 about what it is on a bound."""
+    return x.masked_fill(x < low, low).masked_fill(x > high, high)
+
+
+def bounded(logvar: Tensor, low: float | Tensor, high: float | Tensor, soft: bool) -> Tensor:
+    """Between the bounds, by a cut or by a tanh; the arithmetic dtype stays."""
+    if not soft:
+        return cut(logvar, low, high)
+    half = 0.5 * (high - low)
+    y = (logvar - (low + half)) / half
+    # tanh from e = exp(-2 |y|): the derivatives of torch's tanh and expm1 lose their digits where
+    # they are small. Not abs, whose derivative at 0 is 0.
+    twice = torch.where(y < 0, 2 * y, -2 * y)
+    e = torch.exp(twice)
+    near = twice > -1
+    t = torch.where(near, -torch.expm1(twice.masked_fill(~near, 0.0)), 1 - e) / (1 + e)
+    return (low + half) + half * torch.where(y < 0, -t, t)
+
+
+def mul_exp(a: Tensor, y: Tensor) -> Tensor:
+    """a·exp(y), finite wherever the product is."""
+    # Where a = 0 the product is 0 however large y is, and infinite where a is, however small.
+    limit = 300.0 if a.dtype == torch.float32 else 2400.0
+    quarter = torch.exp(torch.where((a == 0) | a.isinf(), cut(y, -limit, limit), y) * 0.25)
+    return a * quarter * quarter * quarter * quarter
+
+
+def half_series(d: Tensor) -> Tensor:
+    total = torch.full_like(d, SERIES[-1])
+    for c in reversed(SERIES[:-1]):
+        total = total * d + c
+    return d * d * total
+
+
+def near_and_far(d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where |d| < 1, and d with the other region masked: no gradient of an unused branch."""
+    near = d.abs() < 1
+    return near, d.masked_fill(~near, 0.0), d.masked_fill(near, 1.0)
+
+
+def half_expm1_minus_x(d: Tensor) -> Tensor:
+    """(exp(d) − 1 − d) / 2."""
+    near, d_near, d_far = near_and_far(d)
+    half = torch.full_like(d, 0.5)
+    far = (mul_exp(half, d_far) - 0.5) - 0.5 * d_far.masked_fill(d_far > 1000.0, 1000.0)
+    return torch.where(near, half_series(d_near), far)

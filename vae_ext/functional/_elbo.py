@@ -1,0 +1,124 @@
+"""The loss of a variational autoencoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .. import _checks as checks
+from .._formulas import LIKELIHOODS
+from . import _likelihoods
+from ._divergences import gaussian_kl
+
+OBSERVED = "obs_"  # before a parameter's name, since the latent has a logvar too
+
+
+def likelihood_and_parameters(
+    likelihood: str, parameters: dict[str, float | Tensor]
+) -> tuple[Callable[..., Tensor], dict[str, float | Tensor]]:
+    """The function of that name, and its parameters by the names that it has for them."""
+    entry = LIKELIHOODS.get(likelihood) if isinstance(likelihood, str) else None
+    if entry is None:
+        raise ValueError(f"likelihood was {likelihood!r}, expected one of {list(LIKELIHOODS)}")
+    own = {f"{OBSERVED}{name}": name for name in entry.parameters}
+    for name in parameters:
+        if name not in own:
+            expected = ", ".join(own) or "no parameters"
+            raise TypeError(
+                f"{name} was given, expected {expected} for the likelihood {likelihood!r}"
+            )
+    function: Callable[..., Tensor] = getattr(_likelihoods, entry.formula.op)
+    return function, {own[name]: value for name, value in parameters.items()}
+
+
+def dropped_where(off: Tensor, *tensors: Tensor) -> list[Tensor]:
+    """Zeros where `off` is true, with gradients that are exactly 0: of a term without effect."""
+    return [torch.where(off, torch.zeros_like(t), t) for t in tensors]
+
+
+def elbo_loss(
+    recon: Tensor,
+    target: Tensor,
+    mu: Tensor,
+    logvar: Tensor,
+    *,
+    likelihood: str = "bernoulli",
+    beta: float | Tensor = 1.0,
+    event_dims: int | None = None,
+    reduction: str = "batchmean",
+    **parameters: float | Tensor,
+) -> Tensor:
+    r"""The negative evidence lower bound −(log p(target|z) − beta KL(q ‖ N(0, I))).
+
+    The estimator SGVB-B: the Kullback–Leibler term in closed form (4.5), the reconstruction term
+    at the sampled z that `recon` was decoded from.
+
+    Source: Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014, equation (7).
+
+    Args:
+        recon: the decoder's output, which is the first argument of the likelihood: logits for
+            "bernoulli", the mean for "gaussian"; in the shape of `target`, or
+            [n_samples, \*target.shape], over whose samples the log-likelihood is averaged.
+        target: the data, as the likelihood takes it.
+        mu, logvar: parameters of q(z|x); their events are the target's.
+        likelihood: "bernoulli" or "gaussian": the functions of these names before
+            `_log_likelihood`.
+        beta: weight of the KL term, a float or a scalar tensor. At exactly 0 the term is dropped,
+            with its gradients, whatever the KL is.
+        event_dims: trailing dimensions of one event, for target and latent alike; None: all but
+            the first of each.
+        reduction: "event" (one loss per event), "sum" or "batchmean". "none" and "mean" raise:
+            data and latent have different elements.
+        parameters: those that the likelihood takes besides, each by its name after `obs_`, a float
+            or a tensor: `obs_logvar` for "gaussian".
+
+    Returns:
+        The loss in nats. Gradients flow to every tensor.
+
+    Raises:
+        TypeError: a dtype or type that is not supported; a parameter that the likelihood does not
+            have.
+        ValueError: shapes that do not fit, devices that differ, an unknown `reduction` or
+            `likelihood`, or `event_dims` out of range.
+    """
+    function, options = likelihood_and_parameters(likelihood, parameters)
+    checks.reduction(reduction, ("event", "sum", "batchmean"))
+    beta = checks.scalar("beta", beta)
+    checks.tensor("recon", recon)
+    checks.tensor("target", target, checks.TARGETS)
+    checks.tensor("mu", mu)
+    checks.same_device("recon", recon, "mu", mu)
+    sampled = recon.shape != target.shape
+    if sampled and recon.shape[1:] != target.shape:
+        raise ValueError(
+            f"recon had shape {checks.shape_text(recon.shape)}, expected that of target, "
+            f"{checks.shape_text(target.shape)}, or the same after a dimension of samples"
+        )
+    if recon.shape[:1] == (0,) and sampled:
+        raise ValueError("recon had no samples, expected at least one in its first dimension")
+    data_dims = checks.event_dims(event_dims, target.ndim)
+    latent_dims = checks.event_dims(event_dims, mu.ndim)
+    events = target.shape[: target.ndim - data_dims]
+    latent_events = mu.shape[: mu.ndim - latent_dims]
+    if events != latent_events:
+        raise ValueError(
+            f"target had events of shape {checks.shape_text(events)} and mu of shape "
+            f"{checks.shape_text(latent_events)}, expected the same"
+        )
+
+    # Scalars are reduced inside the kernels, with the divisor, so that the loss subtracts the
+    # log-likelihood as it is: its gradient is then the one that was written with it.
+    ll = function(recon, target, **options, event_dims=data_dims, reduction=reduction)
+    if sampled and reduction != "batchmean":  # whose events are those of all samples
+        ll = ll.mean(0) if reduction == "event" else ll / recon.shape[0]
+    # 0 times the KL of an encoder that overflows would be NaN, and so would its gradient.
+    if isinstance(beta, Tensor):
+        mu, logvar = dropped_where(beta.detach() == 0, mu, logvar)
+    elif beta == 0:
+        mu, logvar = dropped_where(torch.ones((), dtype=torch.bool, device=mu.device), mu, logvar)
+    kl = gaussian_kl(mu, logvar, event_dims=latent_dims, reduction=reduction)
+    if isinstance(beta, Tensor):
+        beta = beta.to(kl.dtype)
+    return beta * kl - ll

@@ -1,0 +1,188 @@
+"""Samples, and the noise that is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import overload
+
+import torch
+from torch import Tensor
+
+from .. import _checks as checks
+from .. import _reference as reference
+from .._native import library
+from .._native.dispatch import REFERENCE, route
+from .._native.seeds import resolve_noise
+
+if library.available:
+    from .._autograd import latent
+    from .._autograd.function import apply_op
+
+OPS = torch.ops.vae_ext
+
+
+def reparameterize(
+    mu: Tensor,
+    logvar: Tensor,
+    *,
+    n_samples: int | None = None,
+    seed: int | Tensor | None = None,
+    generator: torch.Generator | None = None,
+    noise: Tensor | None = None,
+    stream: int = 0,
+) -> Tensor:
+    r"""Sample z = mu + σ ε with σ = exp(logvar / 2), differentiably.
+
+    Source: Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014, section 2.4.
+
+    Args:
+        mu: the means, of any shape.
+        logvar: the log-variances, broadcastable to `mu`.
+        n_samples: draw that many independent samples, in a new first dimension.
+        seed: an int or a 0-dimensional int64 tensor on the device of `mu`; the noise is then the
+            one that :func:`standard_normal` gives for it.
+        generator: draws the seed; default: torch's generator of the device of `mu`.
+        noise: ε itself, of the shape of z. At most one of `noise`, `seed` and `generator`.
+        stream: numbers independent noises under one seed.
+
+    Returns:
+        z in the shape of `mu`, or [n_samples, \*mu.shape], in the promoted dtype of `mu` and
+        `logvar`, laid out like `mu`. Gradients flow to `mu`, `logvar` and `noise`.
+
+    Raises:
+        TypeError: a dtype or type that is not supported.
+        ValueError: shapes that do not broadcast, devices that differ, `n_samples` < 1, `noise` of
+            the wrong shape, or more than one of `noise`, `seed` and `generator`.
+    """
+    checks.pair("mu", mu, "logvar", logvar, to_first=True)
+    samples = checks.n_samples(n_samples)
+    way = route(mu)
+    seed_tensor, seed_value = resolve_noise(mu, way, samples, seed, generator, noise)
+    stream = checks.word64("stream", stream)
+    if way == REFERENCE:
+        return reference.reparameterize(
+            mu,
+            logvar,
+            n_samples=n_samples,
+            seed=seed_value if seed_tensor is None else seed_tensor,
+            noise=noise,
+            stream=stream,
+        )
+    z: Tensor = apply_op(
+        way,
+        latent.Reparameterize,
+        OPS.reparameterize.default,
+        (mu, logvar, noise, seed_tensor),
+        (seed_value, stream, samples),
+    )
+    return z
+
+
+def reparameterize_with_kl(
+    mu: Tensor,
+    logvar: Tensor,
+    *,
+    n_samples: int | None = None,
+    seed: int | Tensor | None = None,
+    generator: torch.Generator | None = None,
+    noise: Tensor | None = None,
+    stream: int = 0,
+    event_dims: int | None = None,
+    reduction: str = "event",
+) -> tuple[Tensor, Tensor]:
+    """Sample z and compute KL(q ‖ N(0, I)) in one pass over `mu` and `logvar`.
+
+    z = mu + σ ε and, summed over each event, ½ (mu² + exp(logvar) − 1 − logvar), (4.5).
+
+    Source: Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014, section 2.4 and
+    appendix B.
+
+    Args:
+        mu, logvar, n_samples, seed, generator, noise, stream: as in :func:`reparameterize`.
+        event_dims, reduction: of the KL, as in :func:`gaussian_kl`.
+
+    Returns:
+        z, [n_samples, *mu.shape] with n_samples, and the KL divergence in nats, [batch] by default.
+
+    Raises:
+        TypeError, ValueError: as those two functions.
+    """
+    checks.pair("mu", mu, "logvar", logvar, to_first=True)
+    samples = checks.n_samples(n_samples)
+    dims = checks.event_dims(event_dims, mu.ndim)
+    code = checks.reduction(reduction)
+    way = route(mu)
+    seed_tensor, seed_value = resolve_noise(mu, way, samples, seed, generator, noise)
+    stream = checks.word64("stream", stream)
+    if way == REFERENCE:
+        return reference.reparameterize_with_kl(
+            mu,
+            logvar,
+            n_samples=n_samples,
+            seed=seed_value if seed_tensor is None else seed_tensor,
+            noise=noise,
+            stream=stream,
+            event_dims=event_dims,
+            reduction=reduction,
+        )
+    z, kl = apply_op(
+        way,
+        latent.ReparameterizeWithKL,
+        OPS.reparameterize_with_kl.default,
+        (mu, logvar, noise, seed_tensor),
+        (seed_value, stream, samples, dims, code),
+    )
+    return z, kl
+
+
+@overload
+def standard_normal(
+    *size: int,
+    seed: int | Tensor,
+    stream: int = 0,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor: ...
+@overload
+def standard_normal(
+    size: Sequence[int],
+    /,
+    *,
+    seed: int | Tensor,
+    stream: int = 0,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor: ...
+def standard_normal(
+    *size: int | Sequence[int],
+    seed: int | Tensor,
+    stream: int = 0,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """The noise that :func:`reparameterize` adds: element i of (seed, stream), in row-major order.
+
+    Philox4x32-10 and Box–Muller; the same values on every device, in every dtype up to rounding.
+
+    Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011; Box and Muller,
+    "A note on the generation of random normal deviates", 1958.
+
+    Args:
+        size: the shape, as integers or as one sequence of them.
+        seed: an int or a 0-dimensional int64 tensor.
+        stream: numbers independent noises under one seed.
+        dtype, device: of the result; default: torch's defaults, and the seed's device.
+
+    Raises:
+        TypeError: a dtype or type that is not supported.
+        ValueError: a negative size, or a seed or stream that does not fit 64 bits.
+    """
+    shape = checks.size("size", size)
+    dtype = torch.get_default_dtype() if dtype is None else dtype
+    if dtype not in checks.FLOATING:
+        raise TypeError(f"dtype was {dtype}, expected one of {checks.names(checks.FLOATING)}")
+    if device is None and isinstance(seed, Tensor):
+        device = seed.device
+    zero = torch.zeros((), dtype=dtype, device=device)
+    # 0 + exp(0) ε is ε, exactly.
+    return reparameterize(zero.expand(shape), zero, seed=seed, stream=stream)

@@ -1,0 +1,234 @@
+"""The losses as modules."""
+
+from __future__ import annotations
+
+import torch
+import torch.fx
+from torch import Tensor, nn
+
+from .. import _checks as checks
+from .._formulas import BERNOULLI, GAUSSIAN, LIKELIHOODS, Likelihood
+from ..functional._elbo import OBSERVED, elbo_loss, likelihood_and_parameters
+from ..functional._likelihoods import log_likelihood
+from ._options import options
+
+Value = float | Tensor
+
+
+def nll(
+    likelihood: str,
+    prediction: Tensor,
+    target: Tensor,
+    parameters: tuple[Value, ...],
+    event_dims: int | None,
+    reduction: str,
+) -> Tensor:
+    """Prediction and target of one shape, as torch's losses: [B, 1] against [B] would be [B, B]."""
+    entry = LIKELIHOODS[likelihood]
+    checks.pair(entry.prediction, prediction, "target", target, entry.target_dtypes)
+    checks.same_shape(entry.prediction, prediction, "target", target)
+    return -log_likelihood(entry, prediction, target, parameters, event_dims, reduction)
+
+
+# torch.fx.symbolic_trace goes into modules; these are its leaves there.
+torch.fx.wrap("nll")
+torch.fx.wrap("elbo_loss")
+
+
+class WithParameters(nn.Module):
+    """A module with parameters of a likelihood: numbers, tensors or parameters of the module.
+
+    A tensor is a buffer, so that it is saved and moves with the module. A parameter that is learned
+    has one element in one dimension: there are sharded trainers that refuse parameters without a
+    dimension.
+    """
+
+    def __init__(self, entry: Likelihood, values: dict[str, Value], learned: bool) -> None:
+        super().__init__()
+        self._likelihood, self._names, self._learned = entry.name, tuple(values), learned
+        self._start: dict[str, float] = {}
+        for name, value in values.items():
+            if learned:
+                self._start[name] = float(checks.scalar(name, value))
+                setattr(self, name, nn.Parameter(torch.empty(1)))
+            elif isinstance(value, nn.Parameter) or not isinstance(value, Tensor):
+                kept = value if isinstance(value, Tensor) else checks.number(name, value)
+                setattr(self, name, kept)
+            else:
+                checks.tensor(name, value)
+                self.register_buffer(name, value)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """What is learned as it was at first."""
+        for name, start in self._start.items():
+            nn.init.constant_(getattr(self, name), start)
+
+    def _values(self) -> dict[str, Value]:
+        return {name: getattr(self, name) for name in self._names}
+
+    def _shown(self) -> dict[str, object]:
+        """For `extra_repr`."""
+        if self._learned:
+            return {**self._start, LIKELIHOODS[self._likelihood].learned: True}
+        return {
+            name: tuple(value.shape) if isinstance(value, Tensor) else value
+            for name, value in self._values().items()
+        }
+
+
+class NLL(WithParameters):
+    """The negative log-likelihood of an entry of the table."""
+
+    def __init__(
+        self,
+        entry: Likelihood,
+        event_dims: int | None,
+        reduction: str,
+        learned: bool = False,
+        **values: Value,
+    ) -> None:
+        super().__init__(entry, values, learned)
+        checks.reduction(reduction)
+        self.event_dims, self.reduction = event_dims, reduction
+
+    def _nll(self, prediction: Tensor, target: Tensor, **given: Value | None) -> Tensor:
+        """With the parameters that are given, and the module's where they are None."""
+        parameters = tuple(
+            getattr(self, name) if value is None else value for name, value in given.items()
+        )
+        return nll(
+            self._likelihood, prediction, target, parameters, self.event_dims, self.reduction
+        )
+
+    def extra_repr(self) -> str:
+        return options(**self._shown(), event_dims=self.event_dims, reduction=self.reduction)
+
+
+class BernoulliNLL(NLL):
+    """−log p(target) under Bernoulli(sigmoid(logits)), nats: binary cross-entropy with logits that
+    keeps its digits: softplus(logits) − target · logits.
+
+    Args:
+        event_dims, reduction: as in :func:`vae_ext.bernoulli_log_likelihood`; the mean over all
+            elements by default, as torch's losses.
+
+    Source, Raises: as that function.
+
+    Shape:
+        logits, target [batch, ...], of the same shape (as torch's losses: [B, 1] against [B] would
+        be the mean over [B, B]) → a scalar, or [batch] with "event".
+    """
+
+    def __init__(self, *, event_dims: int | None = None, reduction: str = "mean") -> None:
+        super().__init__(BERNOULLI, event_dims, reduction)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return self._nll(logits, target)
+
+
+class GaussianNLL(NLL):
+    """−log p(target) under N(mean, exp(logvar)), nats, with its constant:
+    ½ (log 2π + logvar + (target − mean)² exp(−logvar)).
+
+    Args:
+        logvar: the log-variance where `forward` is given none; a float, or a tensor, which is a
+            buffer.
+        learned_variance: it is a parameter, [1], the one variance of all elements, which starts at
+            `logvar`.
+        event_dims, reduction: as in :func:`vae_ext.gaussian_log_likelihood`; the mean over all
+            elements by default, as torch's losses.
+
+    Source, Raises: as that function.
+
+    Shape:
+        mean, target [batch, ...], of the same shape, logvar broadcastable to them → a scalar, or
+        [batch] with "event".
+    """
+
+    logvar: Value
+
+    def __init__(
+        self,
+        logvar: Value = 0.0,
+        *,
+        learned_variance: bool = False,
+        event_dims: int | None = None,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(GAUSSIAN, event_dims, reduction, learned_variance, logvar=logvar)
+
+    def forward(self, mean: Tensor, target: Tensor, logvar: Value | None = None) -> Tensor:
+        return self._nll(mean, target, logvar=logvar)
+
+
+class ELBOLoss(WithParameters):
+    """−(log-likelihood − β KL), nats: :func:`vae_ext.elbo_loss`, whose arguments these are.
+
+    Args:
+        likelihood: as in that function; what `recon` is follows from it.
+        beta: the weight of the KL; `forward` takes another for schedules.
+        parameters: the likelihood's own, after `obs_`, such as `obs_logvar` for "gaussian": a float
+            (0 by default), or a tensor, which is a buffer. `learned_variance=True` makes it a
+            parameter, [1], that starts there; so for other likelihoods does the argument of that
+            kind of their own module.
+
+    Source, Raises: as that function; TypeError: a parameter that the likelihood does not have.
+
+    Shape:
+        recon, target [batch, ...], mu, logvar [batch, ...] → a scalar, or [batch] with "event".
+    """
+
+    def __init__(
+        self,
+        likelihood: str = "bernoulli",
+        *,
+        beta: float = 1.0,
+        event_dims: int | None = None,
+        reduction: str = "batchmean",
+        **parameters: Value,
+    ) -> None:
+        flags = {n: bool(parameters.pop(n)) for n in list(parameters) if n.startswith("learned_")}
+        likelihood_and_parameters(likelihood, parameters)  # which names what is not expected
+        entry = LIKELIHOODS[likelihood]
+        learned = flags.pop(entry.learned, False)
+        for name, wanted in flags.items():
+            if wanted:
+                raise ValueError(
+                    f"{name} was True, expected False for the likelihood {likelihood!r}"
+                )
+        zeros: dict[str, Value] = {f"{OBSERVED}{name}": 0.0 for name in entry.parameters}
+        super().__init__(entry, {**zeros, **parameters}, learned)
+        checks.reduction(reduction, ("event", "sum", "batchmean"))
+        checks.scalar("beta", beta)
+        self.likelihood, self.beta = likelihood, beta
+        self.event_dims, self.reduction = event_dims, reduction
+
+    def forward(
+        self,
+        recon: Tensor,
+        target: Tensor,
+        mu: Tensor,
+        logvar: Tensor,
+        beta: Value | None = None,
+    ) -> Tensor:
+        return elbo_loss(
+            recon,
+            target,
+            mu,
+            logvar,
+            likelihood=self.likelihood,
+            beta=self.beta if beta is None else beta,
+            event_dims=self.event_dims,
+            reduction=self.reduction,
+            **self._values(),
+        )
+
+    def extra_repr(self) -> str:
+        return options(
+            likelihood=self.likelihood,
+            **self._shown(),
+            beta=self.beta,
+            event_dims=self.event_dims,
+            reduction=self.reduction,
+        )
