@@ -7,7 +7,7 @@ OUT ?= out/gpu-check
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 PIP := $(INSTALL) -c constraints.txt
-NATIVE_SOURCES := $(shell find csrc -type f)
+NATIVE_SOURCES := $(shell find csrc -type f -not -name '*.py')
 
 .PHONY: demo test cuda gpu-check lint format check-install bench pictures clean
 .PHONY: accuracy sanitize mutants rng-battery check-torch
@@ -21,7 +21,7 @@ test: $(VENV)/test.stamp cuda
 
 # The promises one by one, at length; `make test` has the quick part of each.
 accuracy: $(VENV)/test.stamp
-	cd tests && $(abspath $(BIN))/python -m accuracy --out ../docs $(ARGS)
+	$(BIN)/python -m tests.accuracy --out docs $(ARGS)
 
 sanitize: $(VENV)/test.stamp
 	$(BIN)/python tools/sanitize.py $(ARGS)

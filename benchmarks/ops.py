@@ -8,17 +8,19 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Normal, kl_divergence
+from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
 import vae_ext
+from tests.cases import REDUCING, Case
+from vae_ext._formulas import normal
 from vae_ext.distributions import DiagonalGaussian
 
 Function = Callable[..., tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
-class Op:
+class Contenders:
     """Functions of the same inputs, whose outputs mean the same.
 
     `words` counts what forward and backward must move per element, each input and output of either
@@ -41,10 +43,6 @@ SAMPLES = 16  # of the ops that draw several
 
 def standard(t: Tensor) -> Normal:
     return Normal(torch.zeros_like(t), torch.ones_like(t), validate_args=False)
-
-
-def normal(mu: Tensor, logvar: Tensor) -> Normal:
-    return Normal(mu, torch.exp(0.5 * logvar), validate_args=False)
 
 
 def eager_sample(mu: Tensor, logvar: Tensor) -> tuple[Tensor, ...]:
@@ -96,41 +94,51 @@ def distributions_draw(mu: Tensor, logvar: Tensor) -> tuple[Tensor, ...]:
     return z, q.log_prob(z).sum(-1), standard(mu).log_prob(z).sum(-1)
 
 
-def eager_kl_prior(mu: Tensor, logvar: Tensor, pmu: Tensor, plogvar: Tensor) -> tuple[Tensor, ...]:
-    d = logvar - plogvar
-    kl = 0.5 * (d.exp() - 1 - d + (mu - pmu).pow(2) * torch.exp(-plogvar))
-    return (kl.sum(1),)
-
-
-def eager_bernoulli(logits: Tensor, target: Tensor) -> tuple[Tensor, ...]:
-    return (F.binary_cross_entropy_with_logits(logits, target),)
-
-
-def eager_gaussian(mean: Tensor, target: Tensor, logvar: Tensor) -> tuple[Tensor, ...]:
-    nll = 0.5 * (math.log(2 * math.pi) + logvar + (target - mean).pow(2) * torch.exp(-logvar))
-    return (nll.mean(),)
-
-
 def eager_gaussian_fixed(mean: Tensor, target: Tensor) -> tuple[Tensor, ...]:
     return (0.5 * F.mse_loss(mean, target) + 0.5 * math.log(2 * math.pi),)
 
 
+def of_case(case: Case, reduction: str) -> Contenders:
+    """What people write of a case, beside it: means of likelihoods, event sums of divergences."""
+
+    def one(function: Callable[..., Tensor]) -> Function:
+        return lambda *inputs: (function(*inputs, reduction=reduction),)
+
+    eager = case.naive.get("eager") or case.naive["F"]
+    return Contenders(
+        one(eager.function),
+        one(case.naive["distributions"].function),
+        one(case.function),
+        tuple(name != "target" for name in case.arguments),
+        case.words,
+        unit_interval=tuple(i for i, name in enumerate(case.arguments) if name in case.makes),
+    )
+
+
+FORMULAS = {
+    case.name.removesuffix("_log_likelihood").replace("gaussian_kl", "kl"): (
+        case,
+        "mean" if case.one_pass else "event",
+    )
+    for case in REDUCING
+    if case.words
+}
 OPS = {
-    "sample_kl": Op(
+    "sample_kl": Contenders(
         eager_sample_kl,
         distributions_sample_kl,
         vae_ext.reparameterize_with_kl,
         (True, True),
         8,
     ),
-    "sample": Op(
+    "sample": Contenders(
         eager_sample,
         lambda mu, logvar: (normal(mu, logvar).rsample(),),
         lambda mu, logvar: (vae_ext.reparameterize(mu, logvar),),
         (True, True),
         6,
     ),
-    "packed": Op(
+    "packed": Contenders(
         eager_packed,
         distributions_packed,
         packed,
@@ -138,7 +146,7 @@ OPS = {
         8,
         parts=2,
     ),
-    "draw_16": Op(
+    "draw_16": Contenders(
         eager_draw,
         distributions_draw,
         lambda mu, logvar: vae_ext.estimators.draw(mu, logvar, SAMPLES)[:3],
@@ -146,40 +154,8 @@ OPS = {
         2 * SAMPLES + 6,
         samples=SAMPLES,
     ),
-    "kl": Op(
-        eager_kl,
-        lambda mu, logvar: (kl_divergence(normal(mu, logvar), standard(mu)).sum(1),),
-        lambda mu, logvar: (vae_ext.gaussian_kl(mu, logvar),),
-        (True, True),
-        6,
-    ),
-    "kl_prior": Op(
-        eager_kl_prior,
-        lambda mu, logvar, pmu, plogvar: (
-            kl_divergence(normal(mu, logvar), normal(pmu, plogvar)).sum(1),
-        ),
-        lambda *t: (vae_ext.gaussian_kl(*t),),
-        (True, True, True, True),
-        12,
-    ),
-    "bernoulli": Op(
-        eager_bernoulli,
-        lambda x, t: (Bernoulli(logits=x, validate_args=False).log_prob(t).mean(),),
-        lambda x, t: (vae_ext.bernoulli_log_likelihood(x, t, reduction="mean"),),
-        (True, False),
-        3,
-        unit_interval=(1,),
-    ),
-    "gaussian": Op(
-        eager_gaussian,
-        lambda mean, x, logvar: (normal(mean, logvar).log_prob(x).mean(),),
-        lambda mean, x, logvar: (
-            vae_ext.gaussian_log_likelihood(mean, x, logvar, reduction="mean"),
-        ),
-        (True, False, True),
-        5,
-    ),
-    "gaussian_fixed": Op(
+    **{name: of_case(case, reduction) for name, (case, reduction) in FORMULAS.items()},
+    "gaussian_fixed": Contenders(
         eager_gaussian_fixed,
         lambda mean, x: (Normal(mean, 1.0, validate_args=False).log_prob(x).mean(),),
         lambda mean, x: (vae_ext.gaussian_log_likelihood(mean, x, reduction="mean"),),

@@ -66,7 +66,7 @@ class Factories(torch.utils._python_dispatch.TorchDispatchMode):
 
 
 def main() -> None:
-    from rows import ROWS
+    from tests.rows import ROWS
 
     for row in ROWS:
         if row.module:

@@ -1,279 +1,395 @@
-"""The cases of the parity tests: ops, dtypes with their tolerances, shapes and layouts.
-
-An op here is a function of float tensors. `magnitude` is the sum of the absolute terms of each
-element: the accuracy contract is stated in it.
+"""The one table of cases: every op that is a formula, with its arguments, inputs, exact value and
+derivatives, and what people write instead. Parity, layouts, gradients, memory, random calls, edges,
+accuracy, benchmarks and the sanitizers iterate over it; a new op needs an entry here, and its exact
+formulas in exact.py.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import oracle as reference
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.distributions import kl_divergence
 
 import vae_ext
+from vae_ext._formulas import LIKELIHOODS, normal
 from vae_ext.distributions import DiagonalGaussian
 
-DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
-REDUCTIONS = ["none", "event", "sum", "mean", "batchmean"]
+from . import exact, oracle
+from .exact import Tensors, Terms
+from .inputs import Draw, Sets, kl_prior_sets, kl_sets, likelihood_sets, sampling_sets
 
-# 0-dimensional, empty, one element, odd sizes, and more than one unit of work and thread.
+# 0-dimensional, empty, one element, odd sizes, and more than one chunk of work and thread.
 SHAPES = [
-    (),
-    (0,),
-    (0, 3),
-    (3, 0),
-    (1,),
-    (1, 1),
-    (41,),
-    (4, 401),
-    (3, 1271),
-    (2, 3, 5, 7),
+    *((), (0,), (0, 3), (3, 0), (1,), (1, 1), (41,), (4, 401), (3, 1271), (2, 3, 5, 7)),
     (2, 40000),
 ]
-
-# Rounding of one elementwise result, relative. Half types: one rounding of a float32 result.
-ROUNDING = {
-    torch.float64: 2.0**-53,
-    torch.float32: 2.0**-24,
-    torch.bfloat16: 2.0**-8,
-    torch.float16: 2.0**-11,
-}
-# Below the normal range the spacing is absolute.
-SMALLEST = {
-    torch.float64: 5e-324,
-    torch.float32: 1.4e-45,
-    torch.bfloat16: 9.2e-41,
-    torch.float16: 6e-8,
-}
+REDUCTIONS = ["none", "event", "sum", "mean", "batchmean"]
 
 
-def elementwise_tolerance(dtype: torch.dtype, roundings: float) -> float:
-    """Relative tolerance of an elementwise result that is good to that many roundings."""
-    if dtype == torch.float64:
-        return 4 * roundings * ROUNDING[dtype]  # the oracle rounds too
-    if dtype == torch.float32:
-        return roundings * ROUNDING[dtype]
-    return 1.02 * ROUNDING[dtype] + roundings * ROUNDING[torch.float32]
-
-
-def reduced_tolerance(dtype: torch.dtype) -> float:
-    return 1e-14 if dtype == torch.float64 else 5e-7
-
-
-def assert_within(actual: Tensor, exact: Tensor, magnitude: Tensor, tolerance: float) -> None:
-    """|actual − exact| ≤ tolerance · magnitude, and the same NaN and infinities."""
-    assert actual.shape == exact.shape
-    floor = SMALLEST[actual.dtype]
-    # Written so that NaN fails.
-    error = (actual.double() - exact.double()).abs()
-    equal = (actual.double() == exact.double()) | (actual.isnan() & exact.isnan())
-    good = equal | (error <= tolerance * magnitude.double() + floor)
-    if not bool(good.all()):
-        excess = torch.where(good, 0.0, error / (magnitude.double() + 1e-300))
-        i = int(excess.reshape(-1).nan_to_num(math.inf).argmax())
-        raise AssertionError(
-            f"element {i}: got {actual.reshape(-1)[i].item()!r}, exact "
-            f"{exact.reshape(-1)[i].item()!r}, magnitude "
-            f"{magnitude.expand_as(exact).reshape(-1)[i].item()!r}, {excess.max().item():.3e} > "
-            f"{tolerance:.3e}; {int((~good).sum())} of {good.numel()} fail"
-        )
-
-
-@dataclass(frozen=True)
-class Op:
-    """An op with an event reduction, its inputs, and the magnitudes of value and gradients."""
+@dataclass(frozen=True, eq=False)
+class Quantity:
+    """A value or a derivative of it, in exact terms, and what the contract says of its error: so
+    many "ulp", the spacing of floats at the exact value, or "u", half the spacing at 1 times the
+    sum of the absolute terms."""
 
     name: str
+    terms: Terms
+    unit: str = "u"
+    limit: float = 8  # float32 on the CPU; float64 is held to the same, in its own units
+    cuda_limit: float = 16
+    magnitude: Terms | None = None  # where it is not the sum of the absolute terms
+    sets: tuple[str, ...] = ()  # of inputs that it is measured on, if not all
+
+    def value(self, m: Any, *inputs: Any) -> Any:
+        return exact.value(self.terms, m, *inputs)
+
+    def size(self, m: Any, *inputs: Any) -> Any:
+        return exact.magnitude(self.magnitude or self.terms, m, *inputs)
+
+
+@dataclass(frozen=True, eq=False)
+class Naive:
+    """What people write, of the inputs and a reduction; sign -1: a loss."""
+
+    function: Callable[..., Tensor]
+    sign: int = 1
+
+
+def plain(formula: Callable[..., Tensor], factor: float = 1, sign: int = 1) -> Naive:
+    """An elementwise formula, reduced after it, and then multiplied."""
+
+    def function(*inputs: Tensor, reduction: str = "none") -> Tensor:
+        terms = formula(*inputs)
+        if reduction != "none":
+            terms = terms.mean() if reduction == "mean" else terms.sum(tuple(range(1, terms.ndim)))
+        return terms if factor == 1 else factor * terms
+
+    return Naive(function, sign)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """An op of tensors with `event_dims` and `reduction`. Of each argument the quantities that its
+    gradient is; an argument that has none has the size of the one that it is `like`."""
+
+    name: str
+    title: str  # in docs/accuracy.md
     function: Callable[..., Tensor]
     oracle: Callable[..., Tensor]
-    inputs: Callable[[tuple[int, ...]], list[Tensor]]
-    magnitude: Callable[..., Tensor]
-    roundings: float  # of a float32 value, in units of 2^-24 of its magnitude
-    gradient_magnitudes: Callable[..., list[Tensor]]
+    arguments: tuple[str, ...]
+    value: Quantity
+    gradients: dict[str, tuple[Quantity, ...]]
+    sets: Callable[[Draw], Sets]
+    like: dict[str, str] = field(default_factory=dict)
+    naive: dict[str, Naive] = field(default_factory=dict)
+    # Makes normal variates the input of that name.
+    makes: dict[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+    scale: float = 1  # of the normal variates, in float64
+    # Of a float32 gradient, in units of 2^-24 of its magnitude.
     gradient_roundings: float = 10
+    reduces: bool = True  # has event_dims and reduction
+    measured: bool = True  # in docs/accuracy.md
+    # The gradients of a scalar are stored before the incoming one is known.
+    one_pass: bool = False
+    words: int = 0  # of a benchmark: what forward and backward must move per element
 
     def __repr__(self) -> str:
         return self.name
 
+    def inputs(self, shape: Sequence[int]) -> list[Tensor]:
+        found = []
+        for name in self.arguments:
+            normals = self.scale * torch.randn(tuple(shape), dtype=torch.float64)
+            found.append(self.makes.get(name, torch.clone)(normals))
+        return found
 
-def normal(*shape: int) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64)
+    def elementwise(self, *inputs: Tensor) -> Tensor:
+        return self.function(*inputs, reduction="none") if self.reduces else self.function(*inputs)
 
+    def magnitude(self, *inputs: Tensor) -> Tensor:
+        size: Tensor = self.value.size(Tensors, *inputs)
+        return size
 
-def kl_prior_terms(mu: Tensor, logvar: Tensor, prior_mu: Tensor, prior_logvar: Tensor) -> Tensor:
-    d = logvar - prior_logvar
-    s = (mu - prior_mu) * torch.exp(-0.5 * prior_logvar)
-    # Sensitive to the rounding of d itself: (8 + 2 |d|) u.
-    return 0.5 * (s * s + torch.exp(d) + 1 + d.abs()) * (1 + d.abs() / 4)
+    def gradient_magnitudes(self, *inputs: Tensor) -> list[Tensor]:
+        def of(name: str) -> Tensor:
+            size: Tensor = self.gradients[self.like.get(name, name)][-1].size(Tensors, *inputs)
+            return size
 
+        return [of(name) for name in self.arguments]
 
-def kl_prior_gradients(
-    mu: Tensor, logvar: Tensor, prior_mu: Tensor, prior_logvar: Tensor
-) -> list[Tensor]:
-    d = logvar - prior_logvar
-    s = (mu - prior_mu) * torch.exp(-0.5 * prior_logvar)
-    dmu = (mu.abs() + prior_mu.abs()) * torch.exp(-prior_logvar)
-    spread = (torch.exp(d) + 1) * (1 + d.abs())
-    return [dmu, spread, dmu, spread + s * s]
-
-
-def gaussian_terms(mean: Tensor, target: Tensor, logvar: Tensor) -> Tensor:
-    s = (target - mean) * torch.exp(-0.5 * logvar)
-    return 0.5 * (s * s + logvar.abs() + math.log(2 * math.pi))
-
-
-def gaussian_gradients(mean: Tensor, target: Tensor, logvar: Tensor) -> list[Tensor]:
-    s = (target - mean) * torch.exp(-0.5 * logvar)
-    dmean = ((target - mean) * torch.exp(-logvar)).abs()
-    return [dmean, dmean, 0.5 * (s * s + 1)]
+    @property
+    def quantities(self) -> list[tuple[Quantity, int | None]]:
+        """Each with the number of the argument that it is a derivative by."""
+        found: list[tuple[Quantity, int | None]] = [(self.value, None)]
+        for i, name in enumerate(self.arguments):
+            found += [(q, i) for q in self.gradients.get(name, ())]
+        return found
 
 
-def bernoulli_gradients(logits: Tensor, target: Tensor) -> list[Tensor]:
-    return [torch.maximum(torch.sigmoid(logits), target), logits.abs()]
+def likelihood(
+    name: str,
+    value: Quantity,
+    gradients: dict[str, tuple[Quantity, ...]],
+    sets: Callable[[Draw], Sets],
+    eager: dict[str, Naive],
+    words: int,
+    **more: Any,
+) -> Case:
+    """A case of the package's own table: what follows from that, and what else there is to say."""
+    entry = LIKELIHOODS[name]
+    formula = entry.formula
+    law = plain(lambda p, t, *more: entry.law(p, *more).log_prob(t))
+    makes = {} if entry.target is None else {"target": entry.target}
+    return Case(
+        formula.op,
+        f"{name.capitalize()} log-likelihood",
+        getattr(vae_ext, formula.op),
+        oracle.of_formula(formula),
+        formula.arguments,
+        value,
+        gradients,
+        sets,
+        like={} if "target" in gradients else {"target": entry.prediction},
+        naive={**eager, "distributions": law},
+        makes=makes,
+        one_pass=True,
+        words=words,
+        **more,
+    )
 
+
+# ---- Divergences ---------------------------------------------------------------------------------
+
+
+def to_standard(mu: Tensor, logvar: Tensor) -> Tensor:
+    zero = torch.zeros_like(mu)
+    return kl_divergence(normal(mu, logvar), normal(zero, zero))
+
+
+KL = Case(
+    "gaussian_kl",
+    "KL divergence to N(0, I)",
+    vae_ext.gaussian_kl,
+    oracle.gaussian_kl,
+    ("mu", "logvar"),
+    Quantity("KL to N(0, I)", exact.kl, "ulp", 4, 8),
+    {
+        "mu": (Quantity("∂KL/∂mu", exact.kl_dmu, "ulp", 0, 0),),
+        "logvar": (Quantity("∂KL/∂logvar", exact.kl_dlogvar, "ulp", 2, 3),),
+    },
+    kl_sets,
+    naive={
+        "eager": plain(lambda mu, logvar: 1 + logvar - mu.pow(2) - logvar.exp(), -0.5),
+        "distributions": plain(to_standard),
+    },
+    gradient_roundings=4,
+    words=6,
+)
+KL_PRIOR = Case(
+    "gaussian_kl_prior",
+    "KL divergence to a prior",
+    vae_ext.gaussian_kl,
+    oracle.gaussian_kl,
+    ("mu", "logvar", "prior_mu", "prior_logvar"),
+    Quantity("KL to a prior", exact.kl_prior, magnitude=exact.kl_prior_magnitude),
+    {
+        "mu": (Quantity("∂/∂mu", exact.kl_prior_dmu),),
+        "logvar": (
+            Quantity(
+                "∂/∂logvar", exact.kl_prior_dlogvar, magnitude=exact.kl_prior_dlogvar_magnitude
+            ),
+        ),
+        "prior_logvar": (
+            Quantity(
+                "∂/∂prior_logvar",
+                exact.kl_prior_dprior_logvar,
+                magnitude=exact.kl_prior_dprior_logvar_magnitude,
+            ),
+        ),
+    },
+    kl_prior_sets,
+    like={"prior_mu": "mu"},
+    naive={
+        "eager": plain(
+            lambda m, v, p, w: w - v + torch.exp(v - w) + (m - p).pow(2) * torch.exp(-w) - 1, 0.5
+        ),
+        "distributions": plain(lambda m, v, p, w: kl_divergence(normal(m, v), normal(p, w))),
+    },
+    words=12,
+)
 
 BOUNDS = (-1.5, 0.75)  # of log-variances, which the inputs exceed on both sides
 
 
-def bounded_kl(soft: bool) -> Callable[..., Tensor]:
-    def kl(mu: Tensor, logvar: Tensor, *, reduction: str = "event", **options: Any) -> Tensor:
+def bounded_kl(soft: bool) -> Case:
+    """The KL with bounds on logvar: parity alone, with what the rounding of the bound does."""
+
+    def function(mu: Tensor, logvar: Tensor, *, reduction: str = "event", **options: Any) -> Tensor:
         d = DiagonalGaussian(mu, logvar, bounds=BOUNDS, soft=soft, validate_args=False, **options)
-        return d.kl(reduction=reduction)
+        kl: Tensor = d.kl(reduction=reduction)
+        return kl
 
-    return kl
-
-
-def bounded_kl_oracle(soft: bool) -> Callable[..., Tensor]:
-    def kl(mu: Tensor, logvar: Tensor, **options: Any) -> Tensor:
+    def reference(mu: Tensor, logvar: Tensor, **options: Any) -> Tensor:
         mu, logvar = torch.broadcast_tensors(mu, logvar)
-        return reference.gaussian_kl(mu, reference.bounded(logvar, *BOUNDS, soft), **options)
+        return oracle.gaussian_kl(mu, oracle.bounded(logvar, *BOUNDS, soft), **options)
 
-    return kl
+    def value(m: Any, mu: Tensor, logvar: Tensor) -> Any:
+        inside = oracle.bounded(logvar, *BOUNDS, soft)
+        return *exact.kl(m, mu, inside), torch.expm1(inside)
 
-
-def bounded_kl_terms(soft: bool) -> Callable[..., Tensor]:
-    """With what the rounding of the bounded log-variance does."""
-
-    def terms(mu: Tensor, logvar: Tensor) -> Tensor:
-        bounded = reference.bounded(logvar, *BOUNDS, soft)
-        return reference.gaussian_kl(mu, bounded, reduction="none") + torch.expm1(bounded).abs()
-
-    return terms
-
-
-def bounded_kl_gradients(soft: bool) -> Callable[..., list[Tensor]]:
-    def gradients(mu: Tensor, logvar: Tensor) -> list[Tensor]:
-        bounded = reference.bounded(logvar, *BOUNDS, soft)
+    def by_logvar(m: Any, mu: Tensor, logvar: Tensor) -> Any:
         low, high = BOUNDS
         slope = ((logvar >= low) & (logvar <= high)).double()
         if soft:
             half = 0.5 * (high - low)
             slope = 1 / torch.cosh((logvar - (low + half)) / half) ** 2
             slope = slope * (1 + logvar.abs())  # tanh is steep in relative terms far out
-        return [mu.abs(), slope * (1 + bounded.exp())]
+        return (slope * (1 + oracle.bounded(logvar, *BOUNDS, soft).exp()),)
 
-    return gradients
+    return replace(
+        KL,
+        name=f"bounded_kl_{'soft' if soft else 'hard'}",
+        function=function,
+        oracle=reference,
+        value=Quantity("", value),
+        gradients={"mu": (Quantity("", exact.kl_dmu),), "logvar": (Quantity("", by_logvar),)},
+        scale=1.5,
+        gradient_roundings=10,
+        measured=False,
+        words=0,
+    )
 
 
-OPS = [
-    *(
-        Op(
-            f"bounded_kl_{'soft' if soft else 'hard'}",
-            bounded_kl(soft),
-            bounded_kl_oracle(soft),
-            lambda shape: [normal(*shape), 2 * normal(*shape)],
-            bounded_kl_terms(soft),
-            8,
-            bounded_kl_gradients(soft),
+# ---- Likelihoods ---------------------------------------------------------------------------------
+
+BINARY, SOFT = ("binary", "sweep, binary"), ("ordinary", "sweep, soft")
+BERNOULLI = likelihood(
+    "bernoulli",
+    Quantity("Bernoulli", exact.bernoulli, "ulp", 4, 6),
+    {
+        "logits": (
+            Quantity("∂/∂logits", exact.bernoulli_dlogit, "ulp", 4, 6, sets=BINARY),
+            Quantity(
+                "∂/∂logits",
+                exact.bernoulli_dlogit,
+                cuda_limit=12,
+                magnitude=exact.bernoulli_dlogit_magnitude,
+                sets=SOFT,
+            ),
+        ),
+        "target": (Quantity("∂/∂target", exact.bernoulli_dtarget, "ulp", 0, 0),),
+    },
+    lambda d: {
+        "ordinary": [d.normal(3), d.uniform()],
+        "binary": [d.normal(3), d.binary()],
+        "sweep, binary": [d.log_uniform(1e-30, 1e4), d.binary()],
+        "sweep, soft": [d.log_uniform(1e-30, 1e4), d.uniform()],
+    },
+    {
+        "F": Naive(
+            lambda x, t, reduction: F.binary_cross_entropy_with_logits(x, t, reduction=reduction),
+            -1,
         )
-        for soft in (False, True)
+    },
+    words=3,
+    scale=3,
+    gradient_roundings=8,
+)
+GAUSSIAN = likelihood(
+    "gaussian",
+    Quantity("Gaussian", exact.gaussian),
+    {
+        "mean": (Quantity("∂/∂mean", exact.gaussian_dmean),),
+        "logvar": (Quantity("∂/∂logvar", exact.gaussian_dlogvar),),
+    },
+    likelihood_sets,
+    {
+        "eager": plain(
+            lambda m, x, v: math.log(2 * math.pi) + v + (x - m).pow(2) * torch.exp(-v), 0.5, -1
+        ),
+        "F": Naive(
+            lambda m, x, v, reduction: F.gaussian_nll_loss(
+                m, x, v.exp(), full=True, reduction=reduction
+            ),
+            -1,
+        ),
+    },
+    words=5,
+)
+
+# ---- Samples, given their noise ------------------------------------------------------------------
+
+
+def one_draw(mu: Tensor, logvar: Tensor, noise: Tensor) -> vae_ext.estimators.Samples:
+    noise = noise.expand(mu.shape).unsqueeze(0)
+    return vae_ext.estimators.draw(mu, logvar, 1, noise=noise, event_dims=0)
+
+
+def sampling(
+    name: str,
+    title: str,
+    function: Callable[..., Tensor],
+    value: Quantity,
+    naive: dict[str, Callable[..., Tensor]],
+    **more: Any,
+) -> Case:
+    return Case(
+        name,
+        title,
+        function,
+        function,
+        ("mu", "logvar", "noise"),
+        value,
+        sets=sampling_sets,
+        naive={k: plain(f) for k, f in naive.items()},
+        reduces=False,
+        **{"gradients": {}, **more},
+    )
+
+
+def eager_z(mu: Tensor, logvar: Tensor, noise: Tensor) -> Tensor:
+    return mu + torch.exp(0.5 * logvar) * noise
+
+
+SAMPLES = [
+    sampling(
+        "sample",
+        "Reparameterized sample, given the noise",
+        lambda m, v, e: vae_ext.reparameterize(m, v, noise=e),
+        Quantity("mu + σ ε", exact.sample, limit=4, cuda_limit=8),
+        {"eager": eager_z},
+        gradients={
+            "logvar": (Quantity("∂z/∂logvar", exact.sample_dlogvar, limit=4, cuda_limit=8),)
+        },
     ),
-    Op(
-        "gaussian_kl",
-        vae_ext.gaussian_kl,
-        reference.gaussian_kl,
-        lambda shape: [normal(*shape), normal(*shape)],
-        lambda mu, logvar: reference.gaussian_kl(mu, logvar, reduction="none"),
-        8,
-        lambda mu, logvar: [mu.abs(), 0.5 * torch.expm1(logvar).abs()],
-        4,
+    sampling(
+        "log_q",
+        "Log-density of a sample under q",
+        lambda m, v, e: one_draw(m, v, e).log_q[0],
+        Quantity("log q(z)", exact.log_q),
+        {"distributions": lambda m, v, e: normal(m, v).log_prob(eager_z(m, v, e))},
     ),
-    Op(
-        "gaussian_kl_prior",
-        vae_ext.gaussian_kl,
-        reference.gaussian_kl,
-        lambda shape: [normal(*shape) for _ in range(4)],
-        kl_prior_terms,
-        8,
-        kl_prior_gradients,
-    ),
-    Op(
-        "bernoulli_log_likelihood",
-        vae_ext.bernoulli_log_likelihood,
-        reference.bernoulli_log_likelihood,
-        lambda shape: [3 * normal(*shape), torch.rand(shape, dtype=torch.float64)],
-        lambda x, t: reference.bernoulli_log_likelihood(x, t, reduction="none").abs(),
-        8,
-        bernoulli_gradients,
-        8,
-    ),
-    Op(
-        "gaussian_log_likelihood",
-        vae_ext.gaussian_log_likelihood,
-        reference.gaussian_log_likelihood,
-        lambda shape: [normal(*shape) for _ in range(3)],
-        gaussian_terms,
-        8,
-        gaussian_gradients,
+    sampling(
+        "log_p",
+        "Log-density of a sample under N(0, I)",
+        lambda m, v, e: one_draw(m, v, e).log_p[0],
+        Quantity("log p(z)", exact.log_p, magnitude=exact.log_p_magnitude),
+        {
+            "distributions": lambda m, v, e: normal(0 * m, 0 * m).log_prob(eager_z(m, v, e)),
+        },
     ),
 ]
 
-
-def summed_magnitude(terms: Tensor, event_dims: int | None, reduction: str) -> Tensor:
-    return reference.reduce(terms, event_dims, reduction, torch.float64)
-
-
-# ---- Layouts -------------------------------------------------------------------------------------
-
-
-def gapped(t: Tensor) -> Tensor:
-    """Every second element of a tensor whose other elements are NaN."""
-    wide = torch.full((*t.shape, 2), math.nan, dtype=t.dtype)
-    wide[..., 0] = t
-    return wide[..., 0]
-
-
-def chunked(t: Tensor) -> Tensor:
-    """A half of a packed tensor, as a model's moments come."""
-    return torch.cat([t, torch.full_like(t, math.nan)], dim=min(1, t.ndim - 1)).chunk(
-        2, min(1, t.ndim - 1)
-    )[0]
-
-
-def channels_last(t: Tensor) -> Tensor:
-    return t.clone(memory_format=torch.channels_last) if t.ndim == 4 else t.clone()
-
-
-def channels_last_chunk(t: Tensor) -> Tensor:
-    if t.ndim != 4:
-        return chunked(t)
-    packed = torch.cat([t, torch.full_like(t, math.nan)], dim=1)
-    return packed.contiguous(memory_format=torch.channels_last).chunk(2, dim=1)[0]
-
-
-def transposed(t: Tensor) -> Tensor:
-    return t.transpose(0, -1).contiguous().transpose(0, -1)
-
-
-def offset(t: Tensor) -> Tensor:
-    """Starting at an address that no vector load likes."""
-    flat = torch.empty(t.numel() + 1, dtype=t.dtype)
-    return flat[1:].copy_(t.reshape(-1)).reshape(t.shape)
-
-
-LAYOUTS = [gapped, chunked, channels_last, channels_last_chunk, transposed, offset]
+CASES = [
+    *(bounded_kl(soft) for soft in (False, True)),
+    *(KL, KL_PRIOR, BERNOULLI, GAUSSIAN),
+    *SAMPLES,
+]
+REDUCING = [c for c in CASES if c.reduces]
+MEASURED = [c for c in CASES if c.measured]

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from vae_ext._formulas import FORMULAS, Formula
+from vae_ext._formulas import FORMULAS, GAUSSIAN_KL, Formula
 from vae_ext._reference import evaluate
 from vae_ext._reference import latent as latent
 from vae_ext._reference import reparameterize as reparameterize
@@ -27,4 +27,5 @@ def of_formula(formula: Formula) -> Callable[..., Tensor]:
     return function
 
 
+gaussian_kl = of_formula(GAUSSIAN_KL)
 globals().update({f.op: of_formula(f) for f in FORMULAS})

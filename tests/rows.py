@@ -7,8 +7,9 @@ one from torch's generator if that is None.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch.distributions import kl_divergence
 import vae_ext
 from vae_ext import estimators as e
 from vae_ext import objectives as o
+from vae_ext._formulas import LIKELIHOODS, Likelihood
 from vae_ext.distributions import DiagonalGaussian
 
 D = 3  # of a latent
@@ -124,6 +126,49 @@ def loss_inputs(b: int) -> list[Tensor]:
     return [x, t, *two(b)]
 
 
+def likelihood_rows(entry: Likelihood) -> Iterator[Row]:
+    """The function of elements and of sums, with parameters of each kind; the loss; the module."""
+    name, parameters = entry.formula.op, len(entry.parameters)
+    function = getattr(vae_ext, name)
+
+    def inputs(*shapes: tuple[int, ...], extra: int = 0) -> Callable[[int], list[Tensor]]:
+        def make(b: int) -> list[Tensor]:
+            x, t, *more = normal((b, D), (b, D), *shapes)
+            return [x, t if entry.target is None else entry.target(t), *more, *two(b)[:extra]]
+
+        return make
+
+    def elements(*t: Tensor) -> Tensor:
+        value: Tensor = function(*t, reduction="none")
+        return value
+
+    def mean(*t: Tensor) -> Tensor:
+        value: Tensor = function(*t, reduction="mean")
+        return value
+
+    yield Row(name, [name], function, inputs(*[(D,)] * parameters))
+    if parameters:
+        numbers = [0.5] * parameters
+        yield Row(f"{name}, numbers", [name], lambda *t: function(*t, *numbers), inputs())
+        yield Row(f"{name}, one of each", [name], mean, inputs(*[()] * parameters))
+    yield Row(f"{name}, elements", [name], elements, inputs(*[(1, D)] * parameters))
+
+    def loss(x: Tensor, t: Tensor, m: Tensor, v: Tensor, beta: Tensor, *more: Tensor) -> Tensor:
+        named = {f"obs_{p}": value for p, value in zip(entry.parameters, more, strict=True)}
+        x = torch.stack((x, x + 0.5))  # two samples
+        return vae_ext.elbo_loss(
+            x, t, m, v, likelihood=entry.name, beta=beta, reduction="event", event_dims=1, **named
+        )
+
+    def loss_inputs(b: int) -> list[Tensor]:
+        return [*inputs(extra=2)(b), *normal((), *[(D,)] * parameters)]
+
+    yield Row(f"elbo_loss, {entry.name}", ["elbo_loss"], loss, loss_inputs)
+    module = getattr(vae_ext.nn, f"{entry.name.capitalize()}NLL")
+    learned = {entry.learned: True} if entry.learned else {}
+    yield module_row(module.__name__, lambda: module(**learned), lambda m, x, t: m(x, t), inputs())
+
+
 def factor(t: Tensor) -> Tensor:
     """Lower triangular with a positive diagonal."""
     return t.tril(-1) + torch.diag_embed(t.diagonal(dim1=-2, dim2=-1).exp())
@@ -188,53 +233,14 @@ ROWS = [
         lambda m, v, p: vae_ext.gaussian_kl(m, v, p, p),
         lambda b: normal((b, D), (1, D), (b, D)),
     ),
-    Row(
-        "bernoulli_log_likelihood",
-        ["bernoulli_log_likelihood"],
-        vae_ext.bernoulli_log_likelihood,
-        prediction_and_target,
-    ),
+    *(row for likelihood in LIKELIHOODS.values() for row in likelihood_rows(likelihood)),
     Row(
         "bernoulli_log_likelihood, mean of bytes",
         ["bernoulli_log_likelihood"],
         lambda x, t: vae_ext.bernoulli_log_likelihood(x, t, reduction="mean"),
         lambda b: [*normal((2, b, D)), (torch.rand(b, D) < 0.5).to(torch.uint8)],
     ),
-    Row(
-        "gaussian_log_likelihood, a number",
-        ["gaussian_log_likelihood"],
-        lambda m, x: vae_ext.gaussian_log_likelihood(m, x, 0.5, reduction="sum"),
-        two,
-    ),
-    Row(
-        "gaussian_log_likelihood, one variance",
-        ["gaussian_log_likelihood"],
-        lambda m, x, v: vae_ext.gaussian_log_likelihood(m, x, v, reduction="mean"),
-        lambda b: normal((b, D), (1, D), ()),
-    ),
-    Row(
-        "gaussian_log_likelihood, elements",
-        ["gaussian_log_likelihood"],
-        lambda m, x, v: vae_ext.gaussian_log_likelihood(m, x, v, reduction="none"),
-        lambda b: normal((b, D), (b, D), (b, 1)),
-    ),
     Row("elbo_loss", ["elbo_loss"], vae_ext.elbo_loss, loss_inputs),
-    Row(
-        "elbo_loss, gaussian",
-        ["elbo_loss"],
-        lambda x, t, m, v, w, beta: vae_ext.elbo_loss(
-            x,
-            t,
-            m,
-            v,
-            likelihood="gaussian",
-            obs_logvar=w,
-            beta=beta,
-            reduction="event",
-            event_dims=1,
-        ),
-        lambda b: [*normal((2, b, D)), *loss_inputs(b)[1:], *normal((D,), ())],
-    ),
     Row(
         "kl_multivariate_normal",
         ["kl_multivariate_normal"],
@@ -283,18 +289,6 @@ ROWS = [
         samples=True,
     ),
     module_row(
-        "BernoulliNLL",
-        vae_ext.nn.BernoulliNLL,
-        lambda loss, x, t: loss(x, t),
-        prediction_and_target,
-    ),
-    module_row(
-        "GaussianNLL",
-        lambda: vae_ext.nn.GaussianNLL(learned_variance=True),
-        lambda loss, x, t: loss(x, t),
-        two,
-    ),
-    module_row(
         "ELBOLoss",
         lambda: vae_ext.nn.ELBOLoss("gaussian", obs_logvar=torch.zeros(1), beta=0.5),
         lambda loss, x, t, m, v: loss(x, t, m, v),
@@ -338,11 +332,11 @@ ROWS = [
 
 # Public names that are no functions of tensors.
 OTHERS = {
-    "__version__",
     "distributions",
     "estimators",
     "functional",
     "integrations",
+    "multivariate",
     "nn",
     "objectives",
     "set_simd_level",
@@ -352,8 +346,13 @@ OTHERS = {
 }
 
 
+def public(module: ModuleType) -> list[str]:
+    """The names that a module lists, or those without an underscore."""
+    return getattr(module, "__all__", None) or [n for n in dir(module) if not n.startswith("_")]
+
+
 def public_names() -> set[str]:
-    names = set(vae_ext.__all__)
+    names = set(public(vae_ext))
     for module in ("distributions", "estimators", "nn", "objectives"):
-        names |= {f"{module}.{n}" for n in getattr(vae_ext, module).__all__}
+        names |= {f"{module}.{n}" for n in public(getattr(vae_ext, module))}
     return names

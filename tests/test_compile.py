@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from devices import device
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 from torch.utils.checkpoint import checkpoint
 
 import vae_ext
+from tests.devices import device
 from vae_ext.distributions import DiagonalGaussian
 
 TORCH = tuple(int(n) for n in torch.__version__.split(".")[:2])

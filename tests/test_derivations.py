@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from linear_gaussian import Encoder, Model, N, encoder
 from torch import Tensor
 from torch.autograd import grad
 
 import vae_ext
+from tests.linear_gaussian import Encoder, Model, N, encoder
 from vae_ext import kl_multivariate_normal
 
 TINY = 1e-12

@@ -7,10 +7,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from test_modes import FORWARD
-from test_onnx import REFUSED as ONNX_REFUSED
 
 import vae_ext
+from tests.rows import public
+from tests.test_modes import FORWARD
+from tests.test_onnx import REFUSED as ONNX_REFUSED
 from vae_ext import distributions, estimators, nn, objectives, testing
 from vae_ext.integrations import diffusers
 
@@ -26,7 +27,7 @@ UNITLESS = {
 NAMES = [
     (module, name)
     for module in MODULES
-    for name in module.__all__
+    for name in public(module)
     if callable(getattr(module, name)) and name not in OTHERS
 ]
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import oracle as reference
 import pytest
 import torch
-from cases import LAYOUTS
 from torch import Tensor
 from torch.autograd import grad, gradcheck, gradgradcheck
 from torch.distributions import Normal
 
 import vae_ext
+from tests import oracle as reference
+from tests.layouts import LAYOUTS
 from vae_ext import estimators as e
 from vae_ext._native import dispatch
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from devices import device
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import vae_ext
+from tests.devices import device
 
 
 def test_is_the_negative_elbo() -> None:

@@ -4,16 +4,19 @@ expected."""
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from devices import device, generator
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import vae_ext
+from tests.cases import REDUCING, Case
+from tests.devices import device, generator
+from vae_ext._formulas import LIKELIHOODS
 from vae_ext._native import library as native
 from vae_ext.distributions import DiagonalGaussian
 
@@ -193,6 +196,34 @@ CASES: list[tuple[Callable[[], object], type[Exception], str]] = [
 def test_error(call: Callable[[], object], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("case", [c for c in REDUCING if c.measured], ids=repr)
+def test_each_argument_is_named(case: Case) -> None:
+    """The type, the dtype and the device of every argument of every op."""
+    tensors = [t.float() for t in case.inputs((3, 4))]
+    for i, name in enumerate(case.arguments):
+        is_parameter = case.one_pass and i > 1
+        expected = "'x', expected a float or" if is_parameter else "a str, expected a torch.Tensor"
+        for wrong, error, message in (
+            ("x", TypeError, f"{name} was {expected}"),
+            (INT, TypeError, f"{name} had dtype torch.int64, expected one of"),
+            (M.to_sparse(), TypeError, f"{name} had layout torch.sparse_coo"),
+            (NESTED, TypeError, f"{name} was a nested tensor"),
+            (META, ValueError, f"{name} was on meta, exp|expected the device of {name}, meta"),
+            (M[:, :3], ValueError, f"{name} .*{re.escape('[3, 3]')}"),
+        ):
+            with pytest.raises(error, match=message):
+                case.function(*tensors[:i], wrong, *tensors[i + 1 :])
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_parameters_of_the_loss(likelihood: str) -> None:
+    with pytest.raises(TypeError, match=r"obs_scale was given, expected .* for the likelihood"):
+        vae_ext.elbo_loss(M, M.sigmoid(), M, V, likelihood=likelihood, obs_scale=1.0)
+    for name in LIKELIHOODS[likelihood].parameters:
+        with pytest.raises(TypeError, match=f"{name} was 'x'"):
+            vae_ext.elbo_loss(M, M, M, V, likelihood=likelihood, **{f"obs_{name}": "x"})
 
 
 IMAGE = torch.randint(2, 256, (3, 700), dtype=torch.uint8)

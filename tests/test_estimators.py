@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from linear_gaussian import Encoder, Model, N, encoder
 from torch import Tensor
 from torch.autograd import grad
 from torch.distributions import Normal
 
 import vae_ext
+from tests.linear_gaussian import Encoder, Model, N, encoder
 from vae_ext import estimators as e
 
 

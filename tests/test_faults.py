@@ -12,12 +12,12 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from cases import OPS, Op
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, Dataset
 
 import vae_ext
+from tests.cases import REDUCING, Case
 
 SHAPES = [(7,), (3, 401), (2, 3, 5, 7), (5, 9000)]
 REDUCTIONS = ["none", "event", "sum", "mean", "batchmean"]
@@ -48,7 +48,7 @@ def clean(t: Tensor) -> bool:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_outputs_are_written_whole(shape: tuple[int, ...], reduction: str, poisoned: None) -> None:
-    for op in OPS:
+    for op in REDUCING:
         for dtype in (torch.float32, torch.bfloat16, torch.float16):
             leaves = [t.to(dtype).requires_grad_() for t in op.inputs(shape)]
             out = op.function(*leaves, reduction=reduction)
@@ -71,8 +71,8 @@ def test_the_poison_is_there(poisoned: None) -> None:
 
 
 @pytest.mark.parametrize("reduction", ["none", "sum"])
-@pytest.mark.parametrize("op", OPS, ids=repr)
-def test_editing_what_was_saved_raises(op: Op, reduction: str) -> None:
+@pytest.mark.parametrize("op", REDUCING, ids=repr)
+def test_editing_what_was_saved_raises(op: Case, reduction: str) -> None:
     for i in range(len(op.inputs((1,)))):
         for edit in ("itself", "view", "base"):
             bases = [torch.cat([t.float(), t.float()]) for t in op.inputs((4, 6))]
@@ -110,8 +110,8 @@ def test_editing_mu_of_a_sample_is_allowed() -> None:
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("op", OPS, ids=repr)
-def test_backward_twice(op: Op, reduction: str) -> None:
+@pytest.mark.parametrize("op", REDUCING, ids=repr)
+def test_backward_twice(op: Case, reduction: str) -> None:
     leaves = [t.float().requires_grad_() for t in op.inputs((4, 300))]
     out = op.function(*leaves, reduction=reduction)
     grad = torch.randn(out.shape)
@@ -125,8 +125,8 @@ def test_backward_twice(op: Op, reduction: str) -> None:
         torch.autograd.grad(out, leaves, grad)
 
 
-@pytest.mark.parametrize("op", OPS, ids=repr)
-def test_accumulation(op: Op) -> None:
+@pytest.mark.parametrize("op", REDUCING, ids=repr)
+def test_accumulation(op: Case) -> None:
     leaves = [t.float().requires_grad_() for t in op.inputs((4, 30))]
     for _ in range(2):
         op.function(*leaves, reduction="mean").neg().backward()
@@ -135,10 +135,10 @@ def test_accumulation(op: Op) -> None:
     torch.testing.assert_close(leaves[0].grad, 2 * want)
 
 
-@pytest.mark.parametrize("op", OPS, ids=repr)
-def test_nothing_is_computed_for_inputs_that_need_nothing(op: Op) -> None:
+@pytest.mark.parametrize("op", REDUCING, ids=repr)
+def test_nothing_is_computed_for_inputs_that_need_nothing(op: Case) -> None:
     """Memory tells: backward allocates the gradient that is wanted, and no other."""
-    from devices import allocated_by
+    from tests.devices import allocated_by
 
     n = 1 << 16
     inputs = [t.float() for t in op.inputs((16, n // 16))]
@@ -151,8 +151,8 @@ def test_nothing_is_computed_for_inputs_that_need_nothing(op: Op) -> None:
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("op", OPS, ids=repr)
-def test_checkpointing(op: Op, reduction: str) -> None:
+@pytest.mark.parametrize("op", REDUCING, ids=repr)
+def test_checkpointing(op: Case, reduction: str) -> None:
     leaves = [t.float().requires_grad_() for t in op.inputs((4, 300))]
 
     def function(*t: Tensor) -> Tensor:

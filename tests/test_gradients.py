@@ -11,16 +11,12 @@ from torch.autograd import forward_ad as fwAD
 from torch.autograd import gradcheck, gradgradcheck
 
 import vae_ext
+from tests.cases import REDUCING, REDUCTIONS, Case
+from vae_ext._formulas import LIKELIHOODS, Likelihood
 
-REDUCTIONS = ["none", "event", "sum", "mean", "batchmean"]
 
-
-def inputs(*shapes: tuple[int, ...], positive: tuple[int, ...] = ()) -> tuple[Tensor, ...]:
-    """Leaves; those numbered `positive` lie within (0, 1)."""
-    tensors = [torch.randn(s, dtype=torch.float64) for s in shapes]
-    return tuple(
-        (t.sigmoid() if i in positive else t).requires_grad_() for i, t in enumerate(tensors)
-    )
+def inputs(*shapes: tuple[int, ...]) -> tuple[Tensor, ...]:
+    return tuple(torch.randn(s, dtype=torch.float64).requires_grad_() for s in shapes)
 
 
 FULL, ROW, ONE = (3, 4), (4,), ()
@@ -36,13 +32,33 @@ def sampling(n_samples: int | None, reduction: str) -> Callable[..., tuple[Tenso
     return function
 
 
-def cases() -> list[tuple[str, Callable[..., object], tuple[Tensor, ...]]]:
-    torch.manual_seed(0)
-    found: list[tuple[str, Callable[..., object], tuple[Tensor, ...]]] = []
-    for reduction in REDUCTIONS:
+def of_case(case: Case, reduction: str, *shapes: tuple[int, ...]) -> tuple[object, ...]:
+    """The op of inputs in these shapes, the last of them absent where there are fewer."""
 
-        def kl(*t: Tensor, reduction: str = reduction) -> Tensor:
-            return vae_ext.gaussian_kl(*t, reduction=reduction)
+    def function(*t: Tensor) -> Tensor:
+        return case.function(*t, reduction=reduction)
+
+    made = [
+        case.makes.get(name, torch.clone)(torch.randn(s, dtype=torch.float64)).requires_grad_()
+        for name, s in zip(case.arguments, shapes, strict=False)
+    ]
+    sizes = "x".join(str(len(s)) for s in shapes)
+    return f"{case}-{sizes}-{reduction}", function, tuple(made)
+
+
+def cases() -> list[tuple[object, ...]]:
+    torch.manual_seed(0)
+    found: list[tuple[object, ...]] = []
+    for reduction in REDUCTIONS:
+        for case in REDUCING:
+            if case.name.startswith("bounded"):  # not twice differentiable at the bounds
+                continue
+            more = len(case.arguments) - 2
+            found.append(of_case(case, reduction, *[FULL] * len(case.arguments)))
+            if more:
+                found.append(of_case(case, reduction, FULL, FULL, *[ROW, ONE][-more:]))
+            if case.one_pass and more:
+                found.append(of_case(case, reduction, FULL, FULL))
 
         def mu_prior(m: Tensor, v: Tensor, p: Tensor, reduction: str = reduction) -> Tensor:
             return vae_ext.gaussian_kl(m, v, p, None, reduction=reduction)
@@ -50,23 +66,10 @@ def cases() -> list[tuple[str, Callable[..., object], tuple[Tensor, ...]]]:
         def logvar_prior(m: Tensor, v: Tensor, p: Tensor, reduction: str = reduction) -> Tensor:
             return vae_ext.gaussian_kl(m, v, None, p, reduction=reduction)
 
-        def bernoulli(x: Tensor, t: Tensor, reduction: str = reduction) -> Tensor:
-            return vae_ext.bernoulli_log_likelihood(x, t, reduction=reduction)
-
-        def gaussian(*t: Tensor, reduction: str = reduction) -> Tensor:
-            return vae_ext.gaussian_log_likelihood(*t, reduction=reduction)
-
         r = reduction
         found += [
-            (f"kl-{r}", kl, inputs(FULL, FULL)),
-            (f"kl-prior-{r}", kl, inputs(FULL, FULL, FULL, FULL)),
-            (f"kl-prior-row-{r}", kl, inputs(FULL, FULL, ROW, ONE)),
             (f"kl-prior-mu-{r}", mu_prior, inputs(FULL, FULL, FULL)),
             (f"kl-prior-logvar-{r}", logvar_prior, inputs(FULL, FULL, ONE)),
-            (f"bernoulli-{r}", bernoulli, inputs(FULL, FULL, positive=(1,))),
-            (f"gaussian-{r}", gaussian, inputs(FULL, FULL, FULL)),
-            (f"gaussian-scalar-{r}", gaussian, inputs(FULL, FULL, ONE)),
-            (f"gaussian-fixed-{r}", gaussian, inputs(FULL, FULL)),
             (f"sample-kl-{r}", sampling(None, r), inputs(FULL, FULL)),
             (f"sample-kl-3-{r}", sampling(3, r), inputs(FULL, FULL)),
             (f"sample-kl-row-{r}", sampling(None, r), inputs(FULL, ROW)),
@@ -90,21 +93,29 @@ def cases() -> list[tuple[str, Callable[..., object], tuple[Tensor, ...]]]:
         ("samples", samples, inputs(FULL, FULL)),
         ("sample-noise", with_noise, inputs(FULL, FULL, FULL)),
     ]
-    for likelihood in ("bernoulli", "gaussian"):
+    for likelihood, entry in LIKELIHOODS.items():
         for reduction in ("event", "sum", "batchmean"):
 
-            def elbo(
-                *t: Tensor, likelihood: str = likelihood, reduction: str = reduction
-            ) -> Tensor:
-                recon, target, mu, logvar, beta = t
+            def elbo(*t: Tensor, entry: Likelihood = entry, reduction: str = reduction) -> Tensor:
+                recon, target, mu, logvar, beta, *parameters = t
+                if entry.target is not None:
+                    target = entry.target(target)
+                named = zip(entry.parameters, parameters, strict=True)
                 return vae_ext.elbo_loss(
-                    recon, target, mu, logvar, beta=beta, likelihood=likelihood, reduction=reduction
+                    recon,
+                    target,
+                    mu,
+                    logvar,
+                    beta=beta,
+                    likelihood=entry.name,
+                    reduction=reduction,
+                    **{f"obs_{name}": value for name, value in named},
                 )
 
+            more = [ONE] * len(entry.parameters)
             for shape in ((3, 5), (2, 3, 5)):
                 name = f"elbo-{likelihood}-{reduction}-{len(shape)}d"
-                tensors = inputs(shape, (3, 5), FULL, FULL, ONE, positive=(1,))
-                found.append((name, elbo, tensors))
+                found.append((name, elbo, inputs(shape, (3, 5), FULL, FULL, ONE, *more)))
     return found
 
 

@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import vae_ext
+from tests.rows import public
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -120,10 +122,13 @@ def test_without_docstrings_and_assertions() -> None:
 
 
 def test_names_shown() -> None:
-    """What an editor offers is what is public."""
-    assert {n for n in dir(vae_ext) if not n.startswith("__")} == set(vae_ext.__all__) - {
-        "__version__"
-    }
+    """What an editor offers is what is public, and what the page of functions lists."""
+    shown = {n for n in dir(vae_ext) if not n.startswith("_")}
+    functions = {*public(vae_ext.functional), "kl_multivariate_normal"}
+    modules = {n for n in shown if isinstance(getattr(vae_ext, n), ModuleType)}
+    assert shown == functions | modules | {"set_simd_level", "simd_level", "simd_levels"}
+    files = {p.stem for p in Path(vae_ext.__file__).parent.glob("*") if p.stem[:1] not in "_."}
+    assert modules == files - {"py"}  # py.typed
 
 
 def test_metadata_needs_no_torch() -> None:
@@ -152,7 +157,7 @@ exec(code, {"__name__": "__main__", "__file__": "setup.py"})
 
 
 def test_public_names() -> None:
-    for name in vae_ext.__all__:
+    for name in public(vae_ext):
         assert hasattr(vae_ext, name)
         if name != "__version__":
             assert getattr(vae_ext, name).__doc__

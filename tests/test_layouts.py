@@ -7,20 +7,21 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from cases import LAYOUTS, OPS, Op
-from devices import allocated_by
 from torch import Tensor
 
 import vae_ext
+from tests.cases import REDUCING, Case
+from tests.devices import allocated_by
+from tests.layouts import LAYOUTS
 
 SHAPE = (2, 3, 5, 7)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("op", OPS, ids=repr)
+@pytest.mark.parametrize("op", REDUCING, ids=repr)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
 def test_same_bits_as_contiguous(
-    op: Op, layout: Callable[[Tensor], Tensor], dtype: torch.dtype
+    op: Case, layout: Callable[[Tensor], Tensor], dtype: torch.dtype
 ) -> None:
     plain = [t.to(dtype).contiguous() for t in op.inputs(SHAPE)]
     strided = [layout(t) for t in plain]
@@ -56,8 +57,8 @@ def test_sampling_from_strided_inputs(
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("op", OPS, ids=repr)
-def test_strided_incoming_gradients(op: Op) -> None:
+@pytest.mark.parametrize("op", REDUCING, ids=repr)
+def test_strided_incoming_gradients(op: Case) -> None:
     leaves = [t.float().requires_grad_() for t in op.inputs((6, 8))]
     for reduction, shape in (("none", (6, 8)), ("event", (6,))):
         out = op.function(*leaves, reduction=reduction)

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from devices import generator
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 import vae_ext
+from tests.cases import REDUCING, Case
+from tests.devices import generator
 from vae_ext.distributions import DiagonalGaussian
 
 
@@ -28,10 +29,21 @@ def saved_by(function: Callable[[], object]) -> list[Tensor]:
 
 MU, LOGVAR = (torch.randn(3, 40, requires_grad=True) for _ in range(2))
 MOMENTS = torch.randn(3, 4, 10, requires_grad=True)
-TARGET = torch.rand(3, 40)
 NOISE = torch.randn(3, 40)
 
-CASES: list[tuple[str, Callable[[], object], list[Tensor]]] = [
+Saving = tuple[str, Callable[[], object], list[Tensor]]
+
+
+def saved_by_case(case: Case) -> list[Saving]:
+    """With all its arguments, and with the two that every op must have."""
+    tensors = [t.float().requires_grad_() for t in case.inputs((3, 40))]
+    return [
+        (f"{case}-{n}", lambda t=tensors[:n]: case.function(*t), tensors[:n])  # type: ignore[misc]
+        for n in {2, len(tensors)}
+    ]
+
+
+CASES: list[Saving] = [
     ("sample", lambda: vae_ext.reparameterize(MU, LOGVAR), [LOGVAR]),
     ("sample_noise", lambda: vae_ext.reparameterize(MU, LOGVAR, noise=NOISE), [LOGVAR, NOISE]),
     ("sample_many", lambda: vae_ext.reparameterize(MU, LOGVAR, n_samples=8), [LOGVAR]),
@@ -47,19 +59,7 @@ CASES: list[tuple[str, Callable[[], object], list[Tensor]]] = [
         lambda: DiagonalGaussian.from_moments(MOMENTS, bounds=(-1.0, 1.0)).rsample_with_kl(),
         [MOMENTS],
     ),
-    ("kl", lambda: vae_ext.gaussian_kl(MU, LOGVAR), [MU, LOGVAR]),
-    (
-        "kl_prior",
-        lambda: vae_ext.gaussian_kl(MU, LOGVAR, LOGVAR, MU),
-        [MU, LOGVAR, LOGVAR, MU],
-    ),
-    ("bernoulli", lambda: vae_ext.bernoulli_log_likelihood(MU, TARGET), [MU, TARGET]),
-    ("gaussian", lambda: vae_ext.gaussian_log_likelihood(MU, TARGET), [MU, TARGET]),
-    (
-        "gaussian_variance",
-        lambda: vae_ext.gaussian_log_likelihood(MU, TARGET, LOGVAR),
-        [MU, TARGET, LOGVAR],
-    ),
+    *(c for case in REDUCING if case.measured for c in saved_by_case(case)),
 ]
 
 

@@ -13,10 +13,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import pytest
 import torch
-from rows import OTHERS, ROWS, Row, public_names
 from torch import Tensor
 from torch.func import functionalize, hessian, jacfwd, jacrev, jvp, vmap
 from torch.utils.checkpoint import checkpoint
+
+from tests.rows import OTHERS, ROWS, Row, public_names
 
 SAMPLING = [row for row in ROWS if row.samples and row.name != "standard_normal"]
 FORWARD = "doubly_reparameterized_iwae has no forward-mode derivative"

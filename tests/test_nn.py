@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import vae_ext
+from tests.rows import public
 from vae_ext.nn import BernoulliNLL, ELBOLoss, GaussianLatent, GaussianNLL
 
 MU, LOGVAR = torch.randn(5, 3, 4, 4), torch.randn(5, 3, 4, 4)
@@ -193,5 +194,5 @@ def test_errors(make: Callable[[], nn.Module], message: str) -> None:
 
 
 def test_names() -> None:
-    for name in vae_ext.nn.__all__:
+    for name in public(vae_ext.nn):
         assert getattr(vae_ext.nn, name).__doc__

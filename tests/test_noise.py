@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from cases import LAYOUTS
-from devices import device, generator, get_rng_state, set_rng_state
 
 import vae_ext
+from tests.devices import device, generator, get_rng_state, set_rng_state
+from tests.layouts import LAYOUTS
 from vae_ext._reference import philox
 
 KNOWN = [  # Random123's known answers: counter, key, words

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from rows import ROWS, Row
-from test_modes import SAMPLING
-from test_programs import Module
 from torch import Tensor, nn
 
 import vae_ext
+from tests.rows import ROWS, Row
+from tests.test_modes import SAMPLING
+from tests.test_programs import Module
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from devices import device
 from torch.autograd import forward_ad as fwAD
 from torch.library import opcheck
 
 import vae_ext
+from tests.devices import device
+from vae_ext import _C
+from vae_ext._autograd.formulas import LOSS_GRADIENT
+from vae_ext._autograd.latent import HARD, SOFT
+from vae_ext._checks import GRADIENTS, REDUCTIONS
+from vae_ext._formulas import FORMULAS, Formula
 from vae_ext._native.registration import FUNCTIONS, INTERNAL
 
 OPS = torch.ops.vae_ext
-EVENT, SUM = 1, 2
+NONE, EVENT, SUM = 0, 1, 2
 
 
 def t(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -25,7 +30,34 @@ SEED = torch.tensor(3)
 BF16 = torch.bfloat16
 CL = t(2, 4, 3, 3).contiguous(memory_format=torch.channels_last)
 
-SAMPLES: list[tuple[Callable[..., object], tuple[object, ...]]] = [
+Call = tuple[Callable[..., object], tuple[object, ...]]
+
+
+def samples_of(formula: Formula) -> Iterator[Call]:
+    """Calls of an op, of its backward op, and of the one that computes both."""
+    target = torch.rand(3, 4)  # which every likelihood takes
+    first = [t(3, 4), target]
+    absent = [None] * (len(formula.arguments) - 2)
+    numbers = [0.5] * formula.numbers
+    op, backward = (getattr(OPS, formula.op + end).default for end in ("", "_backward"))
+    yield op, (*first, *absent, *numbers, 1, EVENT)
+    yield op, (t(2, 3, 4, dtype=BF16), target, *absent, *numbers, 1, NONE)
+    yield op, (CL, CL.sigmoid(), *absent, *numbers, 3, NONE)
+    yield backward, (t(3), *first, *absent, *numbers, 1, EVENT, 3)
+    variants: list[list[object]] = [absent]
+    if absent:
+        rows = [t(4), t()][-len(absent) :]
+        variants += [rows, [t(3, 4, dtype=BF16) for _ in absent]]
+        yield op, (*first, *rows, *numbers, 1, NONE)
+        yield backward, (t(3, 4), *first, *rows, *numbers, 1, NONE, 15)
+    if hasattr(OPS, f"{formula.op}_with_gradients"):
+        both = getattr(OPS, f"{formula.op}_with_gradients").default
+        for more in variants:
+            yield both, (*first, *more, *numbers, 1, SUM, 13)
+        yield both, (t(3, 4), torch.rand(4), *absent, *numbers, 1, SUM, 3)
+
+
+SAMPLES: list[Call] = [
     (OPS.reparameterize.default, (t(3, 4), t(3, 4), None, SEED, 0, 0, 0)),
     (OPS.reparameterize.default, (t(3, 4), t(4), None, None, 7, 1, 2)),
     (OPS.reparameterize.default, (t(3, 4), t(3, 4), t(3, 4), None, 0, 0, 0)),
@@ -70,28 +102,7 @@ SAMPLES: list[tuple[Callable[..., object], tuple[object, ...]]] = [
         OPS.sample_with_log_densities_backward.default,
         (None, t(2, 3), None, t(3, 4), t(3, 4), None, SEED, 0, 0, 2, 1, 1, 2),
     ),
-    (OPS.gaussian_kl.default, (t(3, 4), t(3, 4), None, None, 1, EVENT)),
-    (OPS.gaussian_kl.default, (t(3, 4), t(3, 4), t(4), t(), 1, 0)),
-    (OPS.gaussian_kl.default, (CL, CL, None, None, 3, 0)),
-    (OPS.gaussian_kl_backward.default, (t(3), t(3, 4), t(3, 4), None, None, 1, EVENT, 3)),
-    (OPS.gaussian_kl_backward.default, (t(3, 4), t(3, 4), t(3, 4), t(4), t(), 1, 0, 15)),
-    (OPS.bernoulli_log_likelihood.default, (t(3, 4), torch.rand(3, 4) < 0.5, 1, EVENT)),
-    (OPS.bernoulli_log_likelihood.default, (t(2, 3, 4, dtype=BF16), torch.rand(3, 4), 1, 0)),
-    (OPS.bernoulli_log_likelihood_backward.default, (t(), t(3, 4), torch.rand(3, 4), 1, SUM, 3)),
-    (OPS.gaussian_log_likelihood.default, (t(3, 4), t(3, 4), None, 0.5, 1, EVENT)),
-    (OPS.gaussian_log_likelihood.default, (t(3, 4), t(3, 4), t(4), 0.0, 0, 0)),
-    (
-        OPS.gaussian_log_likelihood_backward.default,
-        (t(3), t(3, 4), t(3, 4), t(), 0.0, 1, EVENT, 7),
-    ),
-    (OPS.bernoulli_log_likelihood_with_gradients.default, (t(3, 4), torch.rand(3, 4), 1, SUM, 1)),
-    (OPS.bernoulli_log_likelihood_with_gradients.default, (t(3, 4), torch.rand(4), 1, SUM, 3)),
-    (
-        OPS.gaussian_log_likelihood_with_gradients.default,
-        (t(3, 4), t(3, 4), t(3, 4, dtype=BF16), 0.0, 1, SUM, 5),
-    ),
-    (OPS.gaussian_log_likelihood_with_gradients.default, (t(3, 4), t(3, 4), t(), 0.0, 1, SUM, 7)),
-    (OPS.gaussian_log_likelihood_with_gradients.default, (CL, CL, None, 0.5, 1, SUM, 1)),
+    *(sample for formula in FORMULAS for sample in samples_of(formula)),
     (OPS.scale_gradient_.default, (t(3, 4), t())),
     (OPS.philox_words.default, (torch.empty(9, dtype=torch.int64), 1, 2)),
     (OPS.new_seed.default, (0,)),
@@ -101,6 +112,25 @@ SAMPLES: list[tuple[Callable[..., object], tuple[object, ...]]] = [
 def name_of(argument: object) -> str:
     """Of the op alone: the tensors are random."""
     return str(argument) if isinstance(argument, torch._ops.OpOverload) else ""
+
+
+@pytest.mark.parametrize("formula", FORMULAS, ids=lambda f: f.op)
+def test_schemas_are_those_of_the_table(formula: Formula) -> None:
+    arguments = getattr(OPS, formula.op).default._schema.arguments
+    tensors = [a.name for a in arguments if "Tensor" in str(a.type)]
+    assert tuple(tensors) == formula.arguments
+    numbers = [a.name for a in arguments if str(a.type) == "float"]
+    last = formula.arguments[len(formula.arguments) - formula.numbers :]
+    assert numbers == [f"{name}_value" for name in last]
+
+
+def test_codes_are_those_of_the_library() -> None:
+    """Of what has a number on both sides."""
+    codes = _C.codes
+    assert codes["reductions"] == REDUCTIONS
+    assert codes["draw_gradients"] == {name: i for i, name in enumerate(GRADIENTS)}
+    assert codes["bounds"] == {"none": 0, "hard": HARD, "soft": SOFT}
+    assert codes["loss_gradient"] == {"": LOSS_GRADIENT}
 
 
 def test_every_op_is_checked() -> None:

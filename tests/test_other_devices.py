@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-from rows import ROWS, Row
-from test_modes import eager, gradients
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from tests.rows import ROWS, Row
+from tests.test_modes import eager, gradients
 from vae_ext._native import dispatch
 from vae_ext._native import library as native
 
@@ -70,9 +70,8 @@ def test_the_mode_sees_float64(no_kernels: None) -> None:
 def test_on_a_backend_of_its_own() -> None:
     """A PrivateUse1 device that runs torch's ops on the CPU, and has no float64."""
     pytest.importorskip("torch._C._acc")
-    path = Path(__file__).with_name("backend.py")
-    done = subprocess.run(
-        [sys.executable, str(path)], capture_output=True, text=True, check=False, cwd=path.parent
-    )
+    command = [sys.executable, "-m", "tests.backend"]
+    root = Path(__file__).parent.parent
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
     assert done.returncode == 0, done.stderr[-3000:]
     assert len(done.stdout.splitlines()) == len([r for r in ROWS if not r.module])

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 import torch
-from rows import ROWS, Row
-from test_modes import DEVICE, SAMPLING, agree, all_rows, eager
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
+
+from tests.rows import ROWS, Row
+from tests.test_modes import DEVICE, SAMPLING, agree, all_rows, eager
 
 
 class Module(nn.Module):

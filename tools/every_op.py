@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import itertools
+from collections.abc import Iterator, Sequence
 
 import torch
+from torch import Tensor
 
 import vae_ext
+from tests.cases import REDUCING, Case
 from vae_ext.distributions import DiagonalGaussian
 
 SHAPES = [(1,), (3, 20), (2, 1271), (33, 513), (2, 3, 5, 7)]
@@ -15,11 +18,25 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 REDUCTIONS = ("none", "event", "sum", "mean")
 
 
-def views(shape: tuple[int, ...], dtype: torch.dtype) -> list[torch.Tensor]:
+def views(shape: tuple[int, ...], dtype: torch.dtype) -> list[Tensor]:
     """Four tensors: two contiguous, two halves of a packed one."""
     packed = torch.randn(*shape[:-1], 2 * shape[-1]).to(dtype)
     tensors = [torch.randn(shape).to(dtype) for _ in range(2)] + list(packed.chunk(2, -1))
     return [t.detach().requires_grad_() for t in tensors]
+
+
+def of_case(case: Case, tensors: Sequence[Tensor], reduction: str) -> Iterator[Tensor]:
+    """An op of strided and of contiguous tensors, with all its inputs and with one of one
+    element."""
+    c, a, d, b = tensors[2], tensors[0], tensors[3], tensors[1]
+    inputs = [
+        case.makes.get(name, torch.clone)(t)
+        for name, t in zip(case.arguments, (c, a, d, b), strict=False)
+    ]
+    yield case.function(*inputs, reduction=reduction)
+    if len(inputs) > 2:
+        *others, last = inputs
+        yield case.function(*others, last.flatten()[:1].sum(), reduction=reduction)
 
 
 def main() -> None:
@@ -30,7 +47,6 @@ def main() -> None:
     calls = 0
     for shape, dtype, reduction in itertools.product(SHAPES, DTYPES, REDUCTIONS):
         a, b, c, d = views(shape, dtype)
-        target = torch.rand(shape).to(dtype)
         outs = [
             *vae_ext.reparameterize_with_kl(c, d, reduction=reduction),
             vae_ext.reparameterize(c, d, n_samples=3),
@@ -44,12 +60,7 @@ def main() -> None:
             *DiagonalGaussian.from_moments(
                 torch.stack((a, b)), 0, event_dims=1, bounds=(-1, 1), soft=True
             ).rsample_with_kl(),
-            vae_ext.gaussian_kl(c, d, reduction=reduction),
-            vae_ext.gaussian_kl(a, b, c, d, reduction=reduction),
-            vae_ext.bernoulli_log_likelihood(c, target, reduction=reduction),
-            vae_ext.bernoulli_log_likelihood(a, target > 0.5, reduction=reduction),
-            vae_ext.gaussian_log_likelihood(c, a, d, reduction=reduction),
-            vae_ext.gaussian_log_likelihood(c, a, d.flatten()[:1].sum(), reduction=reduction),
+            *(out for case in REDUCING for out in of_case(case, (a, b, c, d), reduction)),
         ]
         grads = torch.autograd.grad(outs, (a, b, c, d), [torch.randn_like(o) for o in outs])
         assert all(g.isfinite().all() for g in grads)

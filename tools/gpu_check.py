@@ -58,16 +58,13 @@ def steps(out: Path) -> list[Step]:
         # Versions other than those that are pinned may warn of other things.
         Step("tests", tests, 240, {"VAE_EXT_REQUIRE_CUDA": "1", "PYTEST_ADDOPTS": "-W default"}),
     ]
-    # From tests/, whose package it is.
-    accuracy = "import os, runpy, sys; os.chdir('tests'); sys.path.insert(0, '.'); "
-    accuracy += "runpy.run_module('accuracy', run_name='__main__')"
     options = ["--device", "cuda", "--log2", "16", "--out", str(out / "accuracy")]
-    found.append(Step("accuracy", [PYTHON, "-c", accuracy, *options], 90))
+    found.append(Step("accuracy", [PYTHON, "-m", "tests.accuracy", *options], 90))
     checker = sanitizer()
     for tool in ("memcheck", "racecheck"):
         # Without it nothing is checked, which is a failure: the step fails by its command.
         command = [checker or "compute-sanitizer", f"--tool={tool}", "--error-exitcode=9"]
-        command += [PYTHON, "tools/every_op.py", "--device", "cuda"]
+        command += [PYTHON, "-m", "tools.every_op", "--device", "cuda"]
         # Every tensor in an allocation of its own, so that its ends are seen.
         found.append(Step(tool, command, 90, {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}))
     return [*found, Step("benchmark", bench, 260), Step("plot", plot, 60)]

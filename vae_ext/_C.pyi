@@ -1,5 +1,6 @@
 version: str
 compiler: str
+codes: dict[str, dict[str, float]]
 
 def simd_levels(supported_only: bool = True) -> list[str]: ...
 def simd_level() -> str: ...

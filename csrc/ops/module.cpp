@@ -6,6 +6,7 @@
 #include <pybind11/stl.h>
 #include <torch/csrc/stable/library.h>
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -14,7 +15,7 @@
 #include "../math/divergences.h"
 #include "../math/likelihoods.h"
 #include "../math/philox.h"
-#include "tensors.h"
+#include "problems.h"
 
 #define VAE_EXT_NOISE \
   "Tensor? noise, Tensor? seed, SymInt seed_value, SymInt stream, SymInt n_samples"
@@ -101,6 +102,27 @@ PYBIND11_MODULE(_C, m) {
   m.doc() = "Native kernels of vae_ext: importing this module registers torch.ops.vae_ext.*";
   m.attr("version") = VAE_EXT_VERSION;
   m.attr("compiler") = __VERSION__;
+  // The numbers by which ops are told names, for a test that Python has the same.
+  using Codes = std::map<std::string, std::map<std::string, double>>;
+  using vae_ext::Bounds, vae_ext::DrawGradient, vae_ext::Reduction;
+  const auto code = [](auto value) { return static_cast<double>(value); };
+  m.attr("codes") = Codes{
+      {"reductions",
+       {{"none", code(Reduction::kNone)},
+        {"event", code(Reduction::kEvent)},
+        {"sum", code(Reduction::kSum)},
+        {"mean", code(Reduction::kMean)},
+        {"batchmean", code(Reduction::kBatchMean)}}},
+      {"draw_gradients",
+       {{"reparameterized", code(DrawGradient::kReparameterized)},
+        {"score", code(DrawGradient::kScore)},
+        {"sticking-the-landing", code(DrawGradient::kStickingTheLanding)}}},
+      {"bounds",
+       {{"none", code(Bounds::kNone)},
+        {"hard", code(Bounds::kHard)},
+        {"soft", code(Bounds::kSoft)}}},
+      {"loss_gradient", {{"", vae_ext::kLossGradient}}},
+  };
   m.def("simd_levels", &simd_levels, pybind11::arg("supported_only") = true,
         "Instruction sets compiled in, best first; by default those that this processor runs.");
   m.def(

@@ -1,6 +1,6 @@
 """Measure every quantity on every set, print the table, write docs/accuracy.md and its picture.
 
-    cd tests && python -m accuracy [--log2 20] [--out ../docs]
+    python -m tests.accuracy [--log2 20] [--out docs]
 
 Exits with 1 where the contract is broken.
 """
@@ -8,6 +8,7 @@ Exits with 1 where the contract is broken.
 from __future__ import annotations
 
 import argparse
+import functools
 import platform
 import sys
 from pathlib import Path
@@ -19,11 +20,23 @@ from rich.progress import track
 from rich.table import Table
 
 import vae_ext
+from tests.cases import KL, MEASURED, Case, Quantity
+from tests.exact import kl, value
+from tests.inputs import Draw
 
-from .exact import kl
-from .inputs import draws
-from .measure import Error, bulk, error, exact_and_terms, limits, long_array, spacing
-from .quantities import HALF, OPS, QUANTITIES, Quantity, evaluate, kl_distributions, kl_plain
+from .measure import (
+    HALF,
+    Error,
+    bulk,
+    error,
+    evaluate,
+    exact_and_terms,
+    limits,
+    long_array,
+    naive,
+    spacing,
+    used,
+)
 from .report import Row, sums, write
 
 OTHERS = ["eager", "F", "distributions"]
@@ -37,7 +50,13 @@ def levels_of(dtype: torch.dtype, device: str) -> list[str]:
 
 
 def measure(
-    quantity: Quantity, name: str, inputs: list[torch.Tensor], dtype: torch.dtype, device: str
+    case: Case,
+    quantity: Quantity,
+    by: int | None,
+    name: str,
+    inputs: list[torch.Tensor],
+    dtype: torch.dtype,
+    device: str,
 ) -> Row:
     rounded = [t.to(dtype).to(device) for t in inputs]
     exact, terms = exact_and_terms(quantity, rounded)
@@ -47,14 +66,16 @@ def measure(
     for level in levels_of(dtype, device):
         if device == "cpu":
             vae_ext.set_simd_level(level)
-        got = evaluate(OPS[quantity.op].ours, rounded, quantity.by)
+        got = evaluate(case.elementwise, rounded, by)
         ours[level] = error(quantity, got, exact, terms, dtype, limit)
     vae_ext.set_simd_level(before)
     others = {
-        other: error(quantity, evaluate(function, rounded, quantity.by), exact, terms, dtype, limit)
-        for other, function in OPS[quantity.op].others.items()
+        other: error(
+            quantity, evaluate(naive(case, other), rounded, by), exact, terms, dtype, limit
+        )
+        for other in case.naive
     }
-    return Row(quantity, name, dtype, limit, ours, others)
+    return Row(case, quantity, name, dtype, limit, ours, others)
 
 
 def curve(n: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -63,13 +84,13 @@ def curve(n: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     size = torch.logspace(-8, 1.9, n, dtype=torch.float64).float()
     logvar = torch.cat([size, -size])
     mu = torch.full_like(logvar, 1e-3)
-    exact = bulk(kl, [mu, logvar])
+    exact = bulk(functools.partial(value, kl), [mu, logvar])
     bins = np.digitize(logvar.abs().numpy(), edges)
     found = {}
     for name, function in {
-        "vae_ext": OPS["kl"].ours,
-        "eager": kl_plain,
-        "distributions": kl_distributions,
+        "vae_ext": KL.elementwise,
+        "eager": naive(KL, "eager"),
+        "distributions": naive(KL, "distributions"),
     }.items():
         off = np.abs(long_array(function(mu, logvar)) - exact) / spacing(exact, torch.float32)
         worst = [off[bins == b].max(initial=0) for b in range(1, len(edges))]
@@ -99,18 +120,16 @@ def main() -> int:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     args = parser.parse_args()
     n = 1 << args.log2
+    sets = {case.name: case.sets(Draw(n)) for case in MEASURED}
     work = [
-        (quantity, name, dtype)
-        for quantity in QUANTITIES
+        (case, quantity, by, name, inputs, dtype, args.device)
+        for case in MEASURED
+        for quantity, by in case.quantities
         for dtype in (torch.float32, torch.float64, *reversed(HALF))
-        for name in draws(quantity.op, 1)
-        if quantity.uses(name, dtype)
+        for name, inputs in sets[case.name].items()
+        if used(quantity, by, name, dtype)
     ]
-    sets = {op: draws(op, n) for op in OPS}
-    rows = [
-        measure(quantity, name, sets[quantity.op][name], dtype, args.device)
-        for quantity, name, dtype in track(work, description="measuring", transient=True)
-    ]
+    rows = [measure(*w) for w in track(work, description="measuring", transient=True)]
     totals = sums()
     show(rows)
     machine = f"{platform.machine()}, {platform.libc_ver()[0]}, torch {torch.__version__}"

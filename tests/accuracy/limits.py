@@ -7,8 +7,8 @@ from typing import Any
 
 import mpmath
 
-from .exact import LOG_2PI, Digits, to_long
-from .quantities import BINARY, Quantity
+from tests.cases import BINARY, Case, Quantity
+from tests.exact import LOG_2PI, Digits, to_long
 
 inf, nan = math.inf, math.nan
 
@@ -27,11 +27,12 @@ def bernoulli(logit: float, target: float) -> float:
     return 0 if target == (logit > 0) else -inf
 
 
-def gaussian(mean: float, target: float, logvar: float) -> float:
-    d = difference(target, mean)
+def location(center: float, target: float, log_scale: float) -> float:
+    """Of any density of (target − center) / scale."""
+    d = difference(target, center)
     if math.isnan(d):
         return nan
-    return inf if d == 0 and logvar == -inf else -inf
+    return inf if d == 0 and log_scale == -inf else -inf
 
 
 def sample(mu: float, logvar: float, noise: float) -> float:
@@ -58,7 +59,6 @@ AT_INFINITY = {
     "KL to N(0, I)": kl,
     "KL to a prior": kl,
     "Bernoulli": bernoulli,
-    "Gaussian": gaussian,
     "mu + σ ε": sample,
     "log q(z)": log_q,
     "log p(z)": log_p,
@@ -67,47 +67,55 @@ AT_INFINITY = {
 }
 
 
-# The inputs that a derivative depends on, where they are not all.
+# The inputs that a derivative depends on, where they are not all: by the case and the derivative.
 DEPENDS = {
-    ("kl", 0): (0,),
-    ("kl", 1): (1,),
-    ("kl_prior", 0): (0, 2, 3),
-    ("kl_prior", 1): (1, 3),
+    ("gaussian_kl", 0): (0,),
+    ("gaussian_kl", 1): (1,),
+    ("gaussian_kl_prior", 0): (0, 2, 3),
+    ("gaussian_kl_prior", 1): (1, 3),
+    ("bernoulli_log_likelihood", 1): (0,),
     ("sample", 1): (1, 2),
     ("log_q", None): (1, 2),
 }
 
 
-def depends_on_nan(quantity: Quantity, row: list[float]) -> bool:
-    inputs = DEPENDS.get((quantity.op, quantity.by), range(len(row)))
+def depends_on_nan(case: Case, by: int | None, row: list[float]) -> bool:
+    inputs = DEPENDS.get((case.name, by), range(len(row)))
     return any(math.isnan(row[i]) for i in inputs)
 
 
-def excepted(quantity: Quantity, row: list[float], largest: float) -> bool:
+def of_location(case: Case) -> bool:
+    """A likelihood of a location: its targets are any numbers."""
+    return case.one_pass and "target" not in case.makes
+
+
+def excepted(case: Case, by: int | None, row: list[float], largest: float) -> bool:
     """Where the promises are not kept, as docs/accuracy.md says: a difference of two inputs that
     overflows counts as infinite, as does a σε that does, and noise whose square does;
     subnormal noise loses a bit."""
-    if quantity.op == "gaussian":
-        return math.isfinite(row[0] - row[1]) and abs(row[0] - row[1]) > largest
-    if quantity.op == "log_q":
+    if case.name == "log_q":
         return math.isinf(row[1]) and math.isfinite(row[2]) and abs(row[2]) > math.sqrt(largest)
-    if quantity.op in ("sample", "log_p"):
+    if not case.reduces:
         mu, logvar, noise = row
         overflows = noise != 0 and math.log(abs(noise)) + logvar / 2 > math.log(largest)
         subnormal = 0 < abs(noise) < 1.2e-38
-        return (overflows and mu * noise < 0) or (quantity.by is not None and subnormal)
+        return (overflows and mu * noise < 0) or (by is not None and subnormal)
+    if of_location(case):
+        return math.isfinite(row[0] - row[1]) and abs(row[0] - row[1]) > largest
     return False
 
 
-def value(quantity: Quantity, row: list[float], largest: float) -> Any:
+def value(case: Case, quantity: Quantity, by: int | None, row: list[float], largest: float) -> Any:
     """The exact value, or NaN where the limit is undefined; None where nothing is promised."""
     if quantity.sets == BINARY and row[1] not in (0, 1):
         return None
     if any(map(math.isnan, row)):
-        return nan if depends_on_nan(quantity, row) else None
-    if excepted(quantity, row, largest):
+        return nan if depends_on_nan(case, by, row) else None
+    if excepted(case, by, row, largest):
         return None
     if any(map(math.isinf, row)):
         rule = AT_INFINITY.get(quantity.name)
+        if by is None and of_location(case):
+            rule = location
         return None if rule is None else rule(*row)
-    return to_long(quantity.exact(Digits, *map(mpmath.mpf, row)))
+    return to_long(mpmath.mpf(quantity.value(Digits, *map(mpmath.mpf, row))))

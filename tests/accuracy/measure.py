@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .exact import HAS_LONG, LONG, Bulk, Digits, Formula, to_long
-from .quantities import HALF, Quantity
+from tests.cases import Case, Quantity
+from tests.exact import HAS_LONG, LONG, Bulk, Digits, to_long
+
+HALF = (torch.float16, torch.bfloat16)
+Formula = Callable[..., Any]  # of an arithmetic and the inputs
 
 MANTISSA = {torch.float64: 53, torch.float32: 24, torch.float16: 11, torch.bfloat16: 8}
 
@@ -71,7 +75,7 @@ def error(
     if quantity.unit == "ulp":
         unit = spacing(exact, dtype)
     else:
-        size = np.abs(exact) if terms is None else terms
+        size = terms
         smallest = spacing(np.zeros_like(exact), dtype)
         unit = np.maximum(np.ldexp(size, -MANTISSA[dtype]), smallest)
     with np.errstate(all="ignore"):
@@ -92,5 +96,31 @@ def error(
 
 def exact_and_terms(quantity: Quantity, inputs: list[Tensor]) -> tuple[Any, Any]:
     compute = bulk if HAS_LONG else digits
-    exact = compute(quantity.exact, inputs)
-    return exact, None if quantity.terms is None else compute(quantity.terms, inputs)
+    return compute(quantity.value, inputs), compute(quantity.size, inputs)
+
+
+def used(quantity: Quantity, by: int | None, name: str, dtype: torch.dtype) -> bool:
+    """Whether it is measured on a set. In half precision gradients are on ordinary draws."""
+    if dtype in HALF and by is not None and name != "ordinary":
+        return False
+    return not quantity.sets or name in quantity.sets
+
+
+def evaluate(function: Callable[..., Tensor], inputs: list[Tensor], by: int | None) -> Tensor:
+    """The elementwise value, or the derivative of its sum by one input."""
+    if by is None:
+        with torch.no_grad():
+            return function(*inputs)
+    leaves = [t.detach().requires_grad_(i == by) for i, t in enumerate(inputs)]
+    (grad,) = torch.autograd.grad(function(*leaves).sum(), leaves[by])
+    return grad
+
+
+def naive(case: Case, name: str) -> Callable[..., Tensor]:
+    """What people write, with the sign of the value."""
+    other = case.naive[name]
+
+    def function(*inputs: Tensor) -> Tensor:
+        return other.sign * other.function(*inputs, reduction="none")
+
+    return function

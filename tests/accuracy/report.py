@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 import vae_ext
+from tests.cases import BERNOULLI, MEASURED, Case, Quantity
+from tests.exact import LONG
 
-from .exact import LONG, bernoulli
-from .measure import Error, bulk
-from .quantities import OPS, Quantity
+from .measure import Error, bulk, naive
 
 HEAD = """# Accuracy
 
@@ -48,6 +48,7 @@ wherever the exact value is representable. The exceptions, all of them beyond an
 
 @dataclass(frozen=True)
 class Row:
+    case: Case
     quantity: Quantity
     set: str
     dtype: torch.dtype
@@ -102,7 +103,7 @@ def sums() -> list[Total]:
         reduction = "sum" if "1e8" in name else "event"
         got = vae_ext.bernoulli_log_likelihood(x, t, reduction=reduction)
         assert got.dtype == torch.float32
-        plain = OPS["bernoulli"].others["F"](x, t)
+        plain = naive(BERNOULLI, "F")(x, t)
         eager = plain.sum() if reduction == "sum" else plain.sum(1)
         rows = max(1, 1_000_000 // shape[1])
         totals = []
@@ -112,7 +113,9 @@ def sums() -> list[Total]:
                 t[at : at + rows].split(1_000_000, 1),
                 strict=True,
             )
-            terms = [bulk(bernoulli, [a.contiguous(), b.contiguous()]) for a, b in pieces]
+            terms = [
+                bulk(BERNOULLI.value.value, [a.contiguous(), b.contiguous()]) for a, b in pieces
+            ]
             totals.append(sum(v.sum(1) for v in terms))
         exact = np.concatenate(totals)
         if reduction == "sum":
@@ -134,17 +137,9 @@ def table(header: list[str], rows: list[list[str]]) -> list[str]:
 def markdown(rows: list[Row], totals: list[Total], n: int, machine: str) -> str:
     levels = list(max((r.ours for r in rows), key=len))
     lines = [HEAD.format(n=n, machine=machine, levels=", ".join(levels))]
-    for op, names in {
-        "kl": "KL divergence to N(0, I)",
-        "kl_prior": "KL divergence to a prior",
-        "bernoulli": "Bernoulli log-likelihood",
-        "gaussian": "Gaussian log-likelihood",
-        "sample": "Reparameterized sample, given the noise",
-        "log_q": "Log-density of a sample under q",
-        "log_p": "Log-density of a sample under N(0, I)",
-    }.items():
-        others = list(OPS[op].others)
-        lines += [f"## {names}", ""]
+    for case in MEASURED:
+        others = list(case.naive)
+        lines += [f"## {case.title}", ""]
         header = ["quantity", "inputs", "dtype", "unit", "limit", "vae_ext", *others]
         body = [
             [
@@ -157,12 +152,12 @@ def markdown(rows: list[Row], totals: list[Total], n: int, machine: str) -> str:
                 *(str(row.others[o]) for o in others),
             ]
             for row in rows
-            if row.quantity.op == op
+            if row.case is case
         ]
         lines += [*table(header, body), ""]
     lines += ["## float32 by instruction set", ""]
     body = [
-        [r.quantity.op, r.quantity.name, r.set, r.unit, f"{r.limit:.3g}"]
+        [r.case.name, r.quantity.name, r.set, r.unit, f"{r.limit:.3g}"]
         + [str(r.ours[level]) for level in levels]
         for r in rows
         if r.dtype is torch.float32

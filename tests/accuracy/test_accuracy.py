@@ -11,32 +11,37 @@ import pytest
 import torch
 
 import vae_ext
+from tests.cases import KL, MEASURED, Case, Quantity
+from tests.exact import HAS_LONG, LONG, Bulk, box_muller
+from tests.inputs import Draw, special
 
-from .exact import HAS_LONG, LONG, Bulk, box_muller
-from .inputs import draws, special
 from .limits import depends_on_nan, value
 from .measure import (
     bulk,
     digits,
     error,
+    evaluate,
     exact_and_terms,
     limits,
     long_array,
     spacing,
+    used,
 )
-from .quantities import OPS, QUANTITIES, Quantity, evaluate
 
 N = 1 << 14
-NAMES = [f"{q.op}-{q.name}-{q.unit}" for q in QUANTITIES]
+Measured = tuple[Case, Quantity, "int | None"]
+QUANTITIES: list[Measured] = [(c, q, by) for c in MEASURED for q, by in c.quantities]
+NAMES = [f"{c.name}-{q.name}-{q.unit}" for c, q, _ in QUANTITIES]
 
 
-def check(quantity: Quantity, dtype: torch.dtype, n: int = N) -> None:
+def check(measured: Measured, dtype: torch.dtype, n: int = N) -> None:
+    case, quantity, by = measured
     limit = limits(quantity, dtype)
-    for name, inputs in draws(quantity.op, n).items():
-        if not quantity.uses(name, dtype):
+    for name, inputs in case.sets(Draw(n)).items():
+        if not used(quantity, by, name, dtype):
             continue
         rounded = [t.to(dtype) for t in inputs]
-        got = evaluate(OPS[quantity.op].ours, rounded, quantity.by)
+        got = evaluate(case.elementwise, rounded, by)
         found = error(quantity, got, *exact_and_terms(quantity, rounded), dtype, limit)
         assert found.max <= limit, (
             f"{name}: {found.max:.3f} {quantity.unit} > {limit} at "
@@ -44,15 +49,15 @@ def check(quantity: Quantity, dtype: torch.dtype, n: int = N) -> None:
         )
 
 
-@pytest.mark.parametrize("quantity", QUANTITIES, ids=NAMES)
-def test_float32(quantity: Quantity, simd: str) -> None:
-    check(quantity, torch.float32)
+@pytest.mark.parametrize("measured", QUANTITIES, ids=NAMES)
+def test_float32(measured: Measured, simd: str) -> None:
+    check(measured, torch.float32)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("quantity", QUANTITIES, ids=NAMES)
-def test_other_dtypes(quantity: Quantity, dtype: torch.dtype) -> None:
-    check(quantity, dtype)
+@pytest.mark.parametrize("measured", QUANTITIES, ids=NAMES)
+def test_other_dtypes(measured: Measured, dtype: torch.dtype) -> None:
+    check(measured, dtype)
 
 
 Row = tuple[float, ...]
@@ -60,27 +65,28 @@ Row = tuple[float, ...]
 
 @functools.cache  # the same for every instruction set
 def exact_specials(
-    quantity: Quantity, dtype: torch.dtype
+    measured: Measured, dtype: torch.dtype
 ) -> tuple[list[torch.Tensor], list[Row], list[Any]]:
     """Every combination of the special values, as tensors and as rows; what each should give."""
-    inputs = [t.to(dtype) for t in special(quantity.op)]
+    case, quantity, by = measured
+    targets = "target" in case.makes
+    inputs = [t.to(dtype) for t in special(len(case.arguments), targets)]
     rows = list(zip(*(t.double().tolist() for t in inputs), strict=True))
     largest = torch.finfo(dtype).max
-    return inputs, rows, [value(quantity, list(row), largest) for row in rows]
+    return inputs, rows, [value(case, quantity, by, list(row), largest) for row in rows]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("quantity", QUANTITIES, ids=NAMES)
-def test_special_values(quantity: Quantity, dtype: torch.dtype, simd: str) -> None:
+@pytest.mark.parametrize("measured", QUANTITIES, ids=NAMES)
+def test_special_values(measured: Measured, dtype: torch.dtype, simd: str) -> None:
     """The limit at infinity, NaN for NaN, and finite results wherever they are representable."""
-    inputs, rows, exact = exact_specials(quantity, dtype)
-    got = evaluate(OPS[quantity.op].ours, inputs, quantity.by)
+    case, quantity, by = measured
+    inputs, rows, exact = exact_specials(measured, dtype)
+    got = evaluate(case.elementwise, inputs, by)
     known = [i for i, v in enumerate(exact) if v is not None]
     wanted = np.array([v for v in exact if v is not None], dtype=LONG)
-    terms = None
-    if quantity.terms is not None:
-        terms = bulk(quantity.terms, [t[known] for t in inputs])
-        terms = np.where(np.isfinite(terms), terms, np.inf)
+    terms = bulk(quantity.size, [t[known] for t in inputs])
+    terms = np.where(np.isfinite(terms), terms, np.inf)
     limit = limits(quantity, dtype)
     results = got[known]
     result = long_array(results)
@@ -88,7 +94,7 @@ def test_special_values(quantity: Quantity, dtype: torch.dtype, simd: str) -> No
     finite = np.isfinite(wanted) & (np.abs(wanted) <= LONG(torch.finfo(dtype).max))
     for i, k in enumerate(known):
         where = f"at {rows[k]}: {result[i]}, exact {wanted[i]}"
-        if depends_on_nan(quantity, list(rows[k])):
+        if depends_on_nan(case, by, list(rows[k])):
             assert np.isnan(result[i]), where
         elif nan_in[i]:
             continue  # the limit is undefined
@@ -97,13 +103,17 @@ def test_special_values(quantity: Quantity, dtype: torch.dtype, simd: str) -> No
         else:
             assert not np.isnan(result[i]), where
             assert np.sign(result[i]) == np.sign(wanted[i]), where
-    fine = [i for i in range(len(known)) if finite[i] and (terms is None or np.isfinite(terms[i]))]
+    fine = [
+        i
+        for i in range(len(known))
+        if finite[i] and (quantity.unit == "ulp" or np.isfinite(terms[i]))
+    ]
     if fine:
         found = error(
             quantity,
             results[fine],
             wanted[fine],
-            None if terms is None else terms[fine],
+            terms[fine],
             dtype,
             limit,
         )
@@ -122,14 +132,15 @@ def test_variates(simd: str) -> None:
 
 
 @pytest.mark.skipif(not HAS_LONG, reason="long double has no more digits than double here")
-@pytest.mark.parametrize("quantity", QUANTITIES, ids=NAMES)
-def test_the_oracle(quantity: Quantity) -> None:
+@pytest.mark.parametrize("measured", QUANTITIES, ids=NAMES)
+def test_the_oracle(measured: Measured) -> None:
     """80 bits against 50 digits: far below what is measured with them."""
-    for inputs in draws(quantity.op, 100).values():
+    case, quantity, _ = measured
+    for inputs in case.sets(Draw(100)).values():
         rounded = [t.float() for t in inputs]
-        for formula in filter(None, (quantity.exact, quantity.terms)):
+        size = digits(quantity.size, rounded)
+        for formula in (quantity.value, quantity.size):
             quick, slow = bulk(formula, rounded), digits(formula, rounded)
-            size = np.abs(slow) if quantity.terms is None else digits(quantity.terms, rounded)
             with np.errstate(all="ignore"):
                 off = np.where(quick == slow, 0, np.abs(quick - slow) / size)
             assert float(np.nanmax(off)) <= 2.0**-56
@@ -137,7 +148,7 @@ def test_the_oracle(quantity: Quantity) -> None:
 
 def test_the_measure_sees_an_error() -> None:
     """One unit in the last place is one ulp, and a wrong infinity is inf."""
-    quantity = QUANTITIES[0]
+    quantity = KL.value
     x = torch.tensor([1.0, 3.0, 1e-40])
     exact = long_array(x)
     off = torch.nextafter(x, torch.tensor(math.inf))

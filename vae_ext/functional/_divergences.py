@@ -14,6 +14,8 @@ if library.available:
     from .._autograd.formulas import KL
     from .._autograd.function import apply_op
 
+__all__ = ["gaussian_kl"]
+
 
 def gaussian_kl(
     mu: Tensor,

@@ -12,6 +12,8 @@ from .._formulas import LIKELIHOODS
 from . import _likelihoods
 from ._divergences import gaussian_kl
 
+__all__ = ["elbo_loss"]
+
 OBSERVED = "obs_"  # before a parameter's name, since the latent has a logvar too
 
 

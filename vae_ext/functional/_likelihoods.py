@@ -16,6 +16,8 @@ if library.available:
     from .._autograd.formulas import LOG_LIKELIHOODS
     from .._autograd.function import apply_op
 
+__all__ = ["bernoulli_log_likelihood", "gaussian_log_likelihood"]
+
 
 def log_likelihood(
     of: Likelihood,

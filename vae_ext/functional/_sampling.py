@@ -18,6 +18,8 @@ if library.available:
     from .._autograd import latent
     from .._autograd.function import apply_op
 
+__all__ = ["reparameterize", "reparameterize_with_kl", "standard_normal"]
+
 OPS = torch.ops.vae_ext
 
 

@@ -13,6 +13,8 @@ from .. import _checks as checks
 from ..functional import gaussian_kl, reparameterize, reparameterize_with_kl
 from ._options import options
 
+__all__ = ["GaussianLatent"]
+
 
 def prior_fits(prior: Tensor, mu: Tensor) -> None:
     """A prior larger than the latent would make more of the batch, in silence."""

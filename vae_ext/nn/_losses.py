@@ -12,6 +12,8 @@ from ..functional._elbo import OBSERVED, elbo_loss, likelihood_and_parameters
 from ..functional._likelihoods import log_likelihood
 from ._options import options
 
+__all__ = ["BernoulliNLL", "ELBOLoss", "GaussianNLL"]
+
 Value = float | Tensor
 
 

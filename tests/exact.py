@@ -1,15 +1,19 @@
-"""The exact values: 80-bit arithmetic for millions of elements, 50 digits for the difficult ones.
+"""The exact values, each formula written once: of 80-bit numbers for millions of elements, of 50
+digits for the difficult ones, and of float64 tensors where only a magnitude is asked for.
 
-Each formula is written once, in the few functions that numpy's long double and mpmath both have.
+A formula takes an arithmetic (Bulk, Digits or Tensors) and the inputs, and returns the terms whose
+sum is the value; the sum of their absolute values is its magnitude.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import mpmath
 import numpy as np
+import torch
 
 mpmath.mp.dps = 50
 LONG = np.longdouble
@@ -34,11 +38,10 @@ def to_long(x: Any) -> Any:
 class Bulk:
     """Arrays of long doubles."""
 
-    log_2pi = to_long(LOG_2PI)
-    pi = to_long(mpmath.pi)
+    log_2pi, log_2, pi = map(to_long, (LOG_2PI, mpmath.log(2), mpmath.pi))
     exp, log, log1p, expm1, sqrt = np.exp, np.log, np.log1p, np.expm1, np.sqrt
     sin, cos = np.sin, np.cos
-    abs, where = np.abs, np.where
+    abs, sign, where = np.abs, np.sign, np.where
 
     @staticmethod
     def half_expm1_minus_x(d: Any) -> Any:
@@ -53,7 +56,7 @@ class Bulk:
 class Digits:
     """One mpmath number at a time."""
 
-    log_2pi, pi = LOG_2PI, mpmath.pi
+    log_2pi, log_2, pi = LOG_2PI, mpmath.log(2), mpmath.pi
     exp, log, log1p, expm1, sqrt = (
         mpmath.exp,
         mpmath.log,
@@ -62,7 +65,7 @@ class Digits:
         mpmath.sqrt,
     )
     sin, cos = mpmath.sin, mpmath.cos
-    abs = staticmethod(abs)
+    abs, sign = staticmethod(abs), mpmath.sign
 
     @staticmethod
     def where(condition: bool, a: Any, b: Any) -> Any:
@@ -75,19 +78,43 @@ class Digits:
         return (mpmath.expm1(d) - d) / 2
 
 
-Formula = Callable[..., Any]  # of an arithmetic (Bulk or Digits) and the inputs
+class Tensors:
+    """float64 tensors."""
+
+    log_2pi, log_2 = float(LOG_2PI), float(mpmath.log(2))
+    exp, log, log1p, expm1, sqrt = torch.exp, torch.log, torch.log1p, torch.expm1, torch.sqrt
+    abs, sign, where = torch.abs, torch.sign, torch.where
+
+    @staticmethod
+    def half_expm1_minus_x(d: Any) -> Any:
+        near = d.abs() < 1e-3  # enough for a magnitude
+        return torch.where(near, d * d / 4 * (1 + d / 3), (torch.expm1(d) - d) / 2)
+
+
+Terms = Callable[..., tuple[Any, ...]]
+
+
+def value(terms: Terms, m: Any, *inputs: Any) -> Any:
+    return functools.reduce(lambda a, b: a + b, terms(m, *inputs))
+
+
+def magnitude(terms: Terms, m: Any, *inputs: Any) -> Any:
+    return functools.reduce(lambda a, b: a + b, (abs(t) for t in terms(m, *inputs)))
+
+
+# ---- Divergences ---------------------------------------------------------------------------------
 
 
 def kl(m: Any, mu: Any, logvar: Any) -> Any:
-    return mu * mu / 2 + m.half_expm1_minus_x(logvar)
+    return mu * mu / 2, m.half_expm1_minus_x(logvar)
 
 
 def kl_dmu(m: Any, mu: Any, logvar: Any) -> Any:
-    return mu
+    return (mu,)
 
 
 def kl_dlogvar(m: Any, mu: Any, logvar: Any) -> Any:
-    return m.expm1(logvar) / 2
+    return (m.expm1(logvar) / 2,)
 
 
 def score(m: Any, x: Any, mean: Any, logvar: Any) -> Any:
@@ -95,109 +122,107 @@ def score(m: Any, x: Any, mean: Any, logvar: Any) -> Any:
 
 
 def kl_prior(m: Any, mu: Any, logvar: Any, prior_mu: Any, prior_logvar: Any) -> Any:
-    return kl(m, score(m, mu, prior_mu, prior_logvar), logvar - prior_logvar)
+    s = score(m, mu, prior_mu, prior_logvar)
+    return s * s / 2, m.half_expm1_minus_x(logvar - prior_logvar)
 
 
-def kl_prior_terms(m: Any, mu: Any, logvar: Any, prior_mu: Any, prior_logvar: Any) -> Any:
+def kl_prior_magnitude(m: Any, mu: Any, logvar: Any, prior_mu: Any, prior_logvar: Any) -> Any:
     s, d = score(m, mu, prior_mu, prior_logvar), logvar - prior_logvar
-    return (s * s + m.exp(d) + 1 + m.abs(d)) / 2 * (1 + m.abs(d) / 4)  # (8 + 2 |d|) u
+    # Sensitive to the rounding of d itself: (8 + 2 |d|) u.
+    return ((s * s + m.exp(d) + 1 + m.abs(d)) / 2 * (1 + m.abs(d) / 4),)
 
 
 def kl_prior_dmu(m: Any, mu: Any, logvar: Any, prior_mu: Any, prior_logvar: Any) -> Any:
-    return score(m, score(m, mu, prior_mu, prior_logvar), 0, prior_logvar)
+    return (score(m, score(m, mu, prior_mu, prior_logvar), 0, prior_logvar),)
 
 
 def kl_prior_dlogvar(m: Any, mu: Any, logvar: Any, prior_mu: Any, prior_logvar: Any) -> Any:
-    return m.expm1(logvar - prior_logvar) / 2
+    return (m.expm1(logvar - prior_logvar) / 2,)
 
 
-def kl_prior_dlogvar_terms(m: Any, mu: Any, logvar: Any, prior_mu: Any, prior_logvar: Any) -> Any:
-    d = logvar - prior_logvar
+def growth(m: Any, d: Any) -> Any:
     return (m.exp(d) + 1) / 2 * (1 + m.abs(d) / 4)
+
+
+def kl_prior_dlogvar_magnitude(
+    m: Any, mu: Any, logvar: Any, prior_mu: Any, prior_logvar: Any
+) -> Any:
+    return (growth(m, logvar - prior_logvar),)
 
 
 def kl_prior_dprior_logvar(m: Any, mu: Any, logvar: Any, prior_mu: Any, prior_logvar: Any) -> Any:
     s = score(m, mu, prior_mu, prior_logvar)
-    return -(s * s / 2 + m.expm1(logvar - prior_logvar) / 2)
+    return -s * s / 2, -m.expm1(logvar - prior_logvar) / 2
 
 
-def kl_prior_dprior_logvar_terms(
+def kl_prior_dprior_logvar_magnitude(
     m: Any, mu: Any, logvar: Any, prior_mu: Any, prior_logvar: Any
 ) -> Any:
     s = score(m, mu, prior_mu, prior_logvar)
-    spread = kl_prior_dlogvar_terms(m, mu, logvar, prior_mu, prior_logvar)
-    return s * s / 2 + spread
+    return s * s / 2, growth(m, logvar - prior_logvar)
+
+
+# ---- Likelihoods ---------------------------------------------------------------------------------
 
 
 def bernoulli(m: Any, logit: Any, target: Any) -> Any:
     weight = m.where(logit > 0, 1 - target, target)
-    return -(weight * m.abs(logit) + m.log1p(m.exp(-m.abs(logit))))
+    return -weight * m.abs(logit), -m.log1p(m.exp(-m.abs(logit)))
 
 
 def bernoulli_dlogit(m: Any, logit: Any, target: Any) -> Any:
     e = m.exp(-m.abs(logit))
     difference = m.where(logit > 0, 1 - target, target) - e / (1 + e)
-    return m.where(logit > 0, -difference, difference)
+    return (m.where(logit > 0, -difference, difference),)
 
 
-def bernoulli_dlogit_terms(m: Any, logit: Any, target: Any) -> Any:
+def bernoulli_dlogit_magnitude(m: Any, logit: Any, target: Any) -> Any:
     e = m.exp(-m.abs(logit))
-    sigmoid = m.where(logit > 0, 1, e) / (1 + e)
-    return m.where(sigmoid > target, sigmoid, target)
+    sigmoid = m.where(logit > 0, 1 + 0 * e, e) / (1 + e)
+    return (m.where(sigmoid > target, sigmoid, target + 0 * e),)
+
+
+def bernoulli_dtarget(m: Any, logit: Any, target: Any) -> Any:
+    return (logit,)
 
 
 def gaussian(m: Any, mean: Any, target: Any, logvar: Any) -> Any:
     s = score(m, target, mean, logvar)
-    return -(s * s + logvar + m.log_2pi) / 2
-
-
-def gaussian_terms(m: Any, mean: Any, target: Any, logvar: Any) -> Any:
-    s = score(m, target, mean, logvar)
-    return (s * s + m.abs(logvar) + m.log_2pi) / 2
+    return -s * s / 2, -logvar / 2, -m.log_2pi / 2
 
 
 def gaussian_dmean(m: Any, mean: Any, target: Any, logvar: Any) -> Any:
-    return score(m, score(m, target, mean, logvar), 0, logvar)
+    return (score(m, score(m, target, mean, logvar), 0, logvar),)
 
 
 def gaussian_dlogvar(m: Any, mean: Any, target: Any, logvar: Any) -> Any:
     s = score(m, target, mean, logvar)
-    return (s * s - 1) / 2
+    return s * s / 2, -0.5
 
 
-def gaussian_dlogvar_terms(m: Any, mean: Any, target: Any, logvar: Any) -> Any:
-    s = score(m, target, mean, logvar)
-    return (s * s + 1) / 2
+# ---- Samples -------------------------------------------------------------------------------------
 
 
 def sample(m: Any, mu: Any, logvar: Any, noise: Any) -> Any:
-    return mu + noise * m.exp(logvar / 2)
-
-
-def sample_terms(m: Any, mu: Any, logvar: Any, noise: Any) -> Any:
-    return m.abs(mu) + m.abs(noise) * m.exp(logvar / 2)
+    return mu, noise * m.exp(logvar / 2)
 
 
 def sample_dlogvar(m: Any, mu: Any, logvar: Any, noise: Any) -> Any:
-    return noise * m.exp(logvar / 2) / 2
+    return (noise * m.exp(logvar / 2) / 2,)
 
 
 def log_q(m: Any, mu: Any, logvar: Any, noise: Any) -> Any:
-    return -(noise * noise + logvar + m.log_2pi) / 2
-
-
-def log_q_terms(m: Any, mu: Any, logvar: Any, noise: Any) -> Any:
-    return (noise * noise + m.abs(logvar) + m.log_2pi) / 2
+    return -noise * noise / 2, -logvar / 2, -m.log_2pi / 2
 
 
 def log_p(m: Any, mu: Any, logvar: Any, noise: Any) -> Any:
-    z = sample(m, mu, logvar, noise)
-    return -(z * z + m.log_2pi) / 2
+    z = value(sample, m, mu, logvar, noise)
+    return -z * z / 2, -m.log_2pi / 2
 
 
-def log_p_terms(m: Any, mu: Any, logvar: Any, noise: Any) -> Any:
-    z = sample_terms(m, mu, logvar, noise)
-    return (z * z + m.log_2pi) / 2
+def log_p_magnitude(m: Any, mu: Any, logvar: Any, noise: Any) -> Any:
+    z = magnitude(sample, m, mu, logvar, noise)
+    return z * z / 2, m.log_2pi / 2
 
 
 def box_muller(m: Any, word_even: Any, word_odd: Any) -> tuple[Any, Any]:
