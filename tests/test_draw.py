@@ -14,7 +14,9 @@ from torch.distributions import Normal
 import vae_ext
 from tests import oracle as reference
 from tests.layouts import LAYOUTS
+from vae_ext import _draw
 from vae_ext import estimators as e
+from vae_ext._checks import GRADIENTS
 from vae_ext._native import dispatch
 
 Leaves = tuple[Tensor, Tensor]
@@ -40,13 +42,13 @@ def outputs_and_gradients(mu: Tensor, logvar: Tensor, n_samples: int, **options:
 def through_reference(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list]:
     def run(*args: object, **options: object) -> list:
         with monkeypatch.context() as m:
-            m.setattr(e, "route", lambda _: dispatch.REFERENCE)
+            m.setattr(_draw, "route", lambda _: dispatch.REFERENCE)
             return outputs_and_gradients(*args, **options)  # type: ignore[arg-type]
 
     return run
 
 
-@pytest.mark.parametrize("gradient", e.GRADIENTS)
+@pytest.mark.parametrize("gradient", GRADIENTS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_parity(
     shape: tuple[int, ...], gradient: str, simd: str, through_reference: Callable[..., list]
@@ -67,7 +69,7 @@ def test_parity(
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("gradient", e.GRADIENTS)
+@pytest.mark.parametrize("gradient", GRADIENTS)
 def test_dtypes(dtype: torch.dtype, gradient: str, through_reference: Callable[..., list]) -> None:
     """Half precision rounds z and the gradients, and not what the densities are computed from."""
     mu, logvar = leaves((3, 500), dtype)
@@ -89,7 +91,7 @@ def test_the_reference_is_the_definition(through_reference: Callable[..., list])
     """With torch.distributions, and detach() where something stands still."""
     mu, logvar = leaves((4, 6), torch.float64)
     noise = torch.randn(3, 4, 6, dtype=torch.float64)
-    for gradient in e.GRADIENTS:
+    for gradient in GRADIENTS:
         z = mu + torch.exp(0.5 * logvar) * noise
         parameters = (mu, logvar)
         if gradient == "score":
@@ -132,7 +134,7 @@ def test_gradcheck() -> None:
 def test_layouts(layout: Callable[[Tensor], Tensor]) -> None:
     plain = leaves((2, 3, 5, 7))
     strided = tuple(layout(t.detach()).requires_grad_() for t in plain)
-    for gradient in e.GRADIENTS:
+    for gradient in GRADIENTS:
         a = outputs_and_gradients(*plain, 5, gradient=gradient, seed=7)
         b = outputs_and_gradients(*strided, 5, gradient=gradient, seed=7)
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
@@ -210,7 +212,7 @@ def test_unused_outputs_and_inputs() -> None:
     assert [t.requires_grad for t in score[:3]] == [False, True, False]
 
 
-@pytest.mark.parametrize("gradient", e.GRADIENTS)
+@pytest.mark.parametrize("gradient", GRADIENTS)
 def test_compiled(gradient: str) -> None:
     mu, logvar = leaves((4, 6))
 
@@ -235,7 +237,7 @@ def test_doubly_reparameterized_without_kernels(monkeypatch: pytest.MonkeyPatch)
 
     torch.manual_seed(2)
     native = found()
-    monkeypatch.setattr(e, "route", lambda _: dispatch.REFERENCE)
+    monkeypatch.setattr(_draw, "route", lambda _: dispatch.REFERENCE)
     torch.manual_seed(2)
     for a, b in zip(native, found(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)

@@ -12,21 +12,11 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from . import _checks as checks
-from . import _reference as reference
-from ._native import library
-from ._native.dispatch import BY_OP, REFERENCE, changes, route
-from ._native.seeds import resolve_noise
+from ._latent import Bounds, Parameters, sample_and_kl, wide_logvar
 from ._reference import KL, Z, numerics
-from ._reference.numerics import as_tensor
 from .functional import gaussian_log_likelihood
 
-if library.available:
-    from ._autograd.function import apply_op
-    from ._autograd.latent import HARD, SOFT, Latent
-
 __all__ = ["DiagonalGaussian"]
-
-Bounds = tuple[float, float]
 
 
 def spread(parameter: Tensor, shape: Sequence[int]) -> Tensor:
@@ -146,7 +136,8 @@ class DiagonalGaussian(Distribution):
     ) -> None:
         if bounds is not None:
             bounds = checks.bounds(bounds, soft)
-        self.mu, self._raw_logvar, self._moments, self._dim = mu, raw_logvar, moments, dim
+        self._q = Parameters(mu, raw_logvar, moments, dim, bounds, soft, event_dims)
+        self.mu = mu
         self.dtype = numerics.result_dtype(mu, raw_logvar)
         self.event_dims, self.bounds, self.soft = event_dims, bounds, soft
 
@@ -177,17 +168,9 @@ class DiagonalGaussian(Distribution):
     @property
     def logvar(self) -> Tensor:
         """The log-variances, within their bounds."""
-        if self.bounds is None:
-            return self._raw_logvar
-        return self._wide_logvar().to(self._raw_logvar.dtype)
-
-    def _wide_logvar(self) -> Tensor:
-        """logvar in the dtype that it is computed in."""
-        wide = self._raw_logvar.to(numerics.arithmetic_dtype(self._raw_logvar))
-        if self.bounds is None:
-            return wide
-        low, high = (as_tensor(b, wide) if changes(b) else b for b in self.bounds)
-        return numerics.bounded(wide, low, high, self.soft)
+        if self._q.bounds is None:
+            return self._q.logvar
+        return wide_logvar(self._q).to(self._q.logvar.dtype)
 
     @property
     def mean(self) -> Tensor:
@@ -208,7 +191,7 @@ class DiagonalGaussian(Distribution):
     def expand(self, batch_shape: Any, _instance: Any = None) -> DiagonalGaussian:
         shape = torch.Size(batch_shape) + self.event_shape
         new: DiagonalGaussian = type(self).__new__(type(self))
-        mu, logvar = spread(self.mu, shape), spread(self._raw_logvar, shape)
+        mu, logvar = spread(self.mu, shape), spread(self._q.logvar, shape)
         new._set(mu, logvar, None, 0, self.event_dims, self.bounds, self.soft)
         new.dtype = self.dtype
         Distribution.__init__(new, torch.Size(batch_shape), self.event_shape, validate_args=False)
@@ -225,46 +208,9 @@ class DiagonalGaussian(Distribution):
         stream: int = 0,
         reduction: str = "event",
     ) -> tuple[Tensor | None, Tensor | None]:
-        code, samples = checks.reduction(reduction), checks.n_samples(n_samples)
-        way = route(self.mu)
-        seed_tensor: Tensor | None = None
-        seed_value: int | None = 0
-        if outputs & Z:
-            seed_tensor, seed_value = resolve_noise(self.mu, way, samples, seed, generator, noise)
-        stream = checks.word64("stream", stream)
-        if way != REFERENCE and not (noise is not None and noise.requires_grad):
-            kind = 0 if self.bounds is None else SOFT if self.soft else HARD
-            low, high = self.bounds or (0.0, 0.0)
-            # Both in one tensor where its gradient may be wanted, which then comes back as one.
-            packed = self._moments is not None and (
-                way == BY_OP or (self._moments.requires_grad and torch.is_grad_enabled())
-            )
-            parameters = (self._moments, None) if packed else (self.mu, self._raw_logvar)
-            if changes(low) or changes(high):  # the op would be compiled again for each
-                parameters, kind, low, high = (self.mu, self._wide_logvar()), 0, 0.0, 0.0
-            z, kl = apply_op(
-                way,
-                Latent,
-                torch.ops.vae_ext.latent.default,
-                (*parameters, noise, seed_tensor),
-                (
-                    *(seed_value, stream, samples, kind, low, high),
-                    *(self.event_dims, code, self._dim, outputs),
-                ),
-            )
-        else:
-            z, kl = reference.latent(
-                self.mu,
-                self._raw_logvar,
-                bounds=None if self.bounds is None else (*self.bounds, self.soft),
-                outputs=outputs,
-                n_samples=n_samples,
-                seed=seed_value if seed_tensor is None else seed_tensor,
-                noise=noise,
-                stream=stream,
-                event_dims=self.event_dims,
-                reduction=reduction,
-            )
+        z, kl = sample_and_kl(
+            self._q, outputs, n_samples, seed, generator, noise, stream, reduction
+        )
         # Elementwise results are in the arguments' dtype, than which a log-variance that was made
         # from a standard deviation of half precision is wider.
         if z is not None:
@@ -330,6 +276,6 @@ class DiagonalGaussian(Distribution):
         return gaussian_log_likelihood(self.mu, value, self.logvar, event_dims=self.event_dims)
 
     def entropy(self) -> Tensor:
-        wide = self.logvar.to(numerics.arithmetic_dtype(self._raw_logvar))
+        wide = self.logvar.to(numerics.arithmetic_dtype(self._q.logvar))
         terms = 0.5 * (1 + math.log(2 * math.pi) + wide)
         return numerics.reduce(terms, self.event_dims, "event", wide.dtype)

@@ -1,0 +1,98 @@
+"""A sample and the KL divergence to N(0, I) of a diagonal Gaussian, with bounds on logvar, and with
+its parameters in one tensor or in two."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import _checks as checks
+from . import _reference as reference
+from ._native import library
+from ._native.dispatch import BY_OP, REFERENCE, changes, route
+from ._native.seeds import resolve_noise
+from ._reference import Z
+from ._reference.numerics import arithmetic_dtype, as_tensor, bounded
+
+if library.available:
+    from ._autograd.function import apply_op
+    from ._autograd.latent import HARD, SOFT, Latent
+
+Bounds = tuple[float, float]
+
+
+class Parameters(NamedTuple):
+    """mu and logvar, not yet within their bounds; `moments` if they are its halves along `dim`."""
+
+    mu: Tensor
+    logvar: Tensor
+    moments: Tensor | None
+    dim: int
+    bounds: Bounds | None
+    soft: bool
+    event_dims: int
+
+
+def wide_logvar(q: Parameters) -> Tensor:
+    """logvar within its bounds, in the dtype that it is computed in."""
+    wide = q.logvar.to(arithmetic_dtype(q.logvar))
+    if q.bounds is None:
+        return wide
+    low, high = (as_tensor(b, wide) if changes(b) else b for b in q.bounds)
+    return bounded(wide, low, high, q.soft)
+
+
+def sample_and_kl(
+    q: Parameters,
+    outputs: int,
+    n_samples: int | None = None,
+    seed: int | Tensor | None = None,
+    generator: torch.Generator | None = None,
+    noise: Tensor | None = None,
+    stream: int = 0,
+    reduction: str = "event",
+) -> tuple[Tensor | None, Tensor | None]:
+    """What `outputs` asks for: z, the KL, or both in one pass."""
+    code, samples = checks.reduction(reduction), checks.n_samples(n_samples)
+    way = route(q.mu)
+    seed_tensor: Tensor | None = None
+    seed_value: int | None = 0
+    if outputs & Z:
+        seed_tensor, seed_value = resolve_noise(q.mu, way, samples, seed, generator, noise)
+    stream = checks.word64("stream", stream)
+    if way != REFERENCE and not (noise is not None and noise.requires_grad):
+        kind = 0 if q.bounds is None else SOFT if q.soft else HARD
+        low, high = q.bounds or (0.0, 0.0)
+        # Both in one tensor where its gradient may be wanted, which then comes back as one.
+        packed = q.moments is not None and (
+            way == BY_OP or (q.moments.requires_grad and torch.is_grad_enabled())
+        )
+        parameters = (q.moments, None) if packed else (q.mu, q.logvar)
+        if changes(low) or changes(high):  # the op would be compiled again for each
+            parameters, kind, low, high = (q.mu, wide_logvar(q)), 0, 0.0, 0.0
+        z, kl = apply_op(
+            way,
+            Latent,
+            torch.ops.vae_ext.latent.default,
+            (*parameters, noise, seed_tensor),
+            (
+                *(seed_value, stream, samples, kind, low, high),
+                *(q.event_dims, code, q.dim, outputs),
+            ),
+        )
+    else:
+        z, kl = reference.latent(
+            q.mu,
+            q.logvar,
+            bounds=None if q.bounds is None else (*q.bounds, q.soft),
+            outputs=outputs,
+            n_samples=n_samples,
+            seed=seed_value if seed_tensor is None else seed_tensor,
+            noise=noise,
+            stream=stream,
+            event_dims=q.event_dims,
+            reduction=reduction,
+        )
+    return z, kl
