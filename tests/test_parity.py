@@ -15,6 +15,7 @@ from tests.tolerances import (
     elementwise_tolerance,
     reduced_tolerance,
 )
+from vae_ext._formulas import LIKELIHOODS, Likelihood
 
 ROUNDINGS = 8  # of float32 values, in units of 2^-24 of their magnitudes
 
@@ -182,10 +183,15 @@ def test_agrees_with_torch_distributions() -> None:
     torch.testing.assert_close(
         vae_ext.gaussian_kl(mu, logvar), kl_divergence(q, Normal(0.0, 1.0)).sum(1)
     )
-    t = torch.rand(3, 9, dtype=torch.float64)
-    bce = torch.nn.functional.binary_cross_entropy_with_logits(mu, t, reduction="none")
-    torch.testing.assert_close(vae_ext.bernoulli_log_likelihood(mu, t), -bce.sum(1))
-    torch.testing.assert_close(vae_ext.gaussian_log_likelihood(mu, t, logvar), q.log_prob(t).sum(1))
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS.values(), ids=lambda entry: entry.name)
+def test_likelihoods_agree_with_torch_distributions(likelihood: Likelihood) -> None:
+    x, t, *parameters = torch.randn(len(likelihood.formula.arguments), 3, 9, dtype=torch.float64)
+    t = t if likelihood.target is None else likelihood.target(t)
+    function = getattr(vae_ext, likelihood.formula.op)
+    want = likelihood.law(x, *parameters).log_prob(t).sum(1)
+    torch.testing.assert_close(function(x, t, *parameters), want)
 
 
 BROADCASTS = [
