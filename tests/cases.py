@@ -323,6 +323,18 @@ GAUSSIAN = likelihood(
     words=5,
 )
 
+LAPLACE = likelihood(
+    "laplace",
+    Quantity("Laplace", exact.laplace),
+    {
+        "loc": (Quantity("∂/∂loc", exact.laplace_dloc),),
+        "log_scale": (Quantity("∂/∂log_scale", exact.laplace_dlog_scale),),
+    },
+    likelihood_sets,
+    {"eager": plain(lambda m, x, b: math.log(2) + b + (x - m).abs() * torch.exp(-b), sign=-1)},
+    words=5,
+)
+
 # ---- Samples, given their noise ------------------------------------------------------------------
 
 
@@ -388,7 +400,7 @@ SAMPLES = [
 
 CASES = [
     *(bounded_kl(soft) for soft in (False, True)),
-    *(KL, KL_PRIOR, BERNOULLI, GAUSSIAN),
+    *(KL, KL_PRIOR, BERNOULLI, GAUSSIAN, LAPLACE),
     *SAMPLES,
 ]
 REDUCING = [c for c in CASES if c.reduces]

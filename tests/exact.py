@@ -200,6 +200,18 @@ def gaussian_dlogvar(m: Any, mean: Any, target: Any, logvar: Any) -> Any:
     return s * s / 2, -0.5
 
 
+def laplace(m: Any, loc: Any, target: Any, log_scale: Any) -> Any:
+    return -m.abs(target - loc) * m.exp(-log_scale), -log_scale, -m.log_2
+
+
+def laplace_dloc(m: Any, loc: Any, target: Any, log_scale: Any) -> Any:
+    return (m.sign(target - loc) * m.exp(-log_scale),)
+
+
+def laplace_dlog_scale(m: Any, loc: Any, target: Any, log_scale: Any) -> Any:
+    return m.abs(target - loc) * m.exp(-log_scale), -1
+
+
 # ---- Samples -------------------------------------------------------------------------------------
 
 

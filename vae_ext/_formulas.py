@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Distribution, Normal
+from torch.distributions import Bernoulli, Distribution, Laplace, Normal
 
 from . import _checks as checks
-from ._reference.formulas import Terms, bernoulli_terms, gaussian_terms, kl_terms
+from ._reference.formulas import Terms, bernoulli_terms, gaussian_terms, kl_terms, laplace_terms
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +72,14 @@ BERNOULLI = Likelihood(
 GAUSSIAN = Likelihood(
     "gaussian", "mean", gaussian_terms, normal, ("logvar",), learned="learned_variance"
 )
+LAPLACE = Likelihood(
+    "laplace",
+    "loc",
+    laplace_terms,
+    lambda loc, log_scale: Laplace(loc, torch.exp(log_scale), validate_args=False),
+    ("log_scale",),
+    learned="learned_scale",
+)
 
-LIKELIHOODS = {each.name: each for each in (BERNOULLI, GAUSSIAN)}
+LIKELIHOODS = {each.name: each for each in (BERNOULLI, GAUSSIAN, LAPLACE)}
 FORMULAS = [GAUSSIAN_KL, *(each.formula for each in LIKELIHOODS.values())]

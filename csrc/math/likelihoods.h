@@ -60,4 +60,27 @@ struct Gaussian {  // mean, target, logvar
   }
 };
 
+// -(log 2 + log_scale + |s|), s = (target - loc) / scale
+struct Laplace {  // loc, target, log_scale
+  static constexpr int kInputs = 3, kRequired = 2, kNumbers = 1, kTarget = 1;
+  static constexpr int kExponents[] = {2};
+
+  template <ExpRange kRange, class T>
+  VAE_EXT_INLINE static T value(T loc, T target, T log_scale) {
+    const T s = mul_exp<kRange>(fabs(target - loc), -log_scale);
+    // As for the Gaussian: at log_scale = -inf a target that is missed must win.
+    const T height = s != T(0) && log_scale < T(-1e30) ? T(-1e30) : log_scale;
+    return -(s + (height + T(0.69314718055994530942)));
+  }
+
+  // d/dloc = sign(target - loc) / scale = -d/dtarget, 0 where they meet; d/dlog_scale = |s| - 1
+  template <ExpRange kRange, class T>
+  VAE_EXT_INLINE static Gradients<T, 3> gradients(T g, T loc, T target, T log_scale) {
+    const T d = target - loc;
+    const T sign = d > T(0) ? T(1) : d < T(0) ? T(-1) : d;
+    const T by_loc = g * mul_exp<kRange>(sign, -log_scale);
+    return {{by_loc, -by_loc, g * (mul_exp<kRange>(fabs(d), -log_scale) - T(1))}};
+  }
+};
+
 VAE_EXT_NAMESPACE_END

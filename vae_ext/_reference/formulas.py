@@ -71,3 +71,8 @@ def height(log_scale: Tensor, s: Tensor) -> Tensor:
 def gaussian_terms(mean: Tensor, target: Tensor, logvar: Tensor) -> Tensor:
     s = mul_exp(target - mean, -0.5 * logvar)
     return -((0.5 * s) * s + 0.5 * (height(logvar, s) + LOG_2PI))
+
+
+def laplace_terms(loc: Tensor, target: Tensor, log_scale: Tensor) -> Tensor:
+    s = mul_exp((target - loc).abs(), -log_scale)
+    return -(s + (height(log_scale, s) + math.log(2)))

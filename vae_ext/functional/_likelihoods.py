@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks as checks
-from .._formulas import BERNOULLI, GAUSSIAN, Likelihood
+from .._formulas import BERNOULLI, GAUSSIAN, LAPLACE, Likelihood
 from .._native import library
 from .._native.dispatch import REFERENCE, changes, is_dynamo_compiling, route
 from .._reference import evaluate
@@ -16,7 +16,7 @@ if library.available:
     from .._autograd.formulas import LOG_LIKELIHOODS
     from .._autograd.function import apply_op
 
-__all__ = ["bernoulli_log_likelihood", "gaussian_log_likelihood"]
+__all__ = ["bernoulli_log_likelihood", "gaussian_log_likelihood", "laplace_log_likelihood"]
 
 
 def log_likelihood(
@@ -127,3 +127,22 @@ def gaussian_log_likelihood(
             `event_dims` out of range.
     """
     return log_likelihood(GAUSSIAN, mean, target, (logvar,), event_dims, reduction)
+
+
+def laplace_log_likelihood(
+    loc: Tensor,
+    target: Tensor,
+    log_scale: float | Tensor = 0.0,
+    *,
+    event_dims: int | None = None,
+    reduction: str = "event",
+) -> Tensor:
+    """log Laplace(target; loc, b), b = exp(log_scale): −(log 2 + log_scale + |target − loc| / b).
+
+    The L1 loss with its scale and its constant. Source: Kotz, Kozubowski and Podgórski, "The
+    Laplace distribution and generalizations", 2001.
+
+    Args, Returns, Raises: as :func:`gaussian_log_likelihood`, in nats, of shape [batch] by default;
+        the gradient by `loc` is 0 at `target`.
+    """
+    return log_likelihood(LAPLACE, loc, target, (log_scale,), event_dims, reduction)

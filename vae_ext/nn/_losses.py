@@ -7,12 +7,12 @@ import torch.fx
 from torch import Tensor, nn
 
 from .. import _checks as checks
-from .._formulas import BERNOULLI, GAUSSIAN, LIKELIHOODS, Likelihood
+from .._formulas import BERNOULLI, GAUSSIAN, LAPLACE, LIKELIHOODS, Likelihood
 from ..functional._elbo import OBSERVED, elbo_loss, likelihood_and_parameters
 from ..functional._likelihoods import log_likelihood
 from ._options import options
 
-__all__ = ["BernoulliNLL", "ELBOLoss", "GaussianNLL"]
+__all__ = ["BernoulliNLL", "ELBOLoss", "GaussianNLL", "LaplaceNLL"]
 
 Value = float | Tensor
 
@@ -162,6 +162,30 @@ class GaussianNLL(NLL):
 
     def forward(self, mean: Tensor, target: Tensor, logvar: Value | None = None) -> Tensor:
         return self._nll(mean, target, logvar=logvar)
+
+
+class LaplaceNLL(NLL):
+    """−log p(target) under Laplace(loc, exp(log_scale)), nats: log 2 + log_scale +
+    |target − loc| exp(−log_scale), of loc and target [batch, ...].
+
+    Args, Source, Raises: as :class:`GaussianNLL`, with `log_scale` for `logvar` and `learned_scale`
+    for `learned_variance`.
+    """
+
+    log_scale: Value
+
+    def __init__(
+        self,
+        log_scale: Value = 0.0,
+        *,
+        learned_scale: bool = False,
+        event_dims: int | None = None,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(LAPLACE, event_dims, reduction, learned_scale, log_scale=log_scale)
+
+    def forward(self, loc: Tensor, target: Tensor, log_scale: Value | None = None) -> Tensor:
+        return self._nll(loc, target, log_scale=log_scale)
 
 
 class ELBOLoss(WithParameters):
