@@ -12,12 +12,13 @@ import torch.fx
 from torch import Tensor
 
 from ._native.dispatch import tracing, transforming
+from ._reference.formulas import REDUCTION_NAMES
 
 FLOATING = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 BINARY = (torch.bool, torch.uint8)
 TARGETS = FLOATING + BINARY
 STRIDED = torch.strided
-REDUCTIONS = {"none": 0, "event": 1, "sum": 2, "mean": 3, "batchmean": 4}
+REDUCTIONS = {name: code for code, name in REDUCTION_NAMES.items()}
 
 # What flows back through samples and their densities, in the order of `DrawGradient` in csrc/math.
 GRADIENTS = ("reparameterized", "score", "sticking-the-landing")
@@ -55,6 +56,8 @@ def fake(value: Tensor) -> bool:
 
 
 def same_device(first_name: str, first: Tensor, name: str, value: Tensor) -> None:
+    if type(first) is type(value) is Tensor and first.is_cpu and value.is_cpu:
+        return  # the usual case, by what costs least
     if fake(first) != fake(value) and not tracing():
         one, other = (name, first_name) if fake(value) else (first_name, name)
         raise TypeError(

@@ -20,8 +20,8 @@ from torch.nn import Parameter
 from .._checks import REDUCTIONS
 from .._formulas import GAUSSIAN_KL, LIKELIHOODS, Formula
 from .._native.ops import OPS, call, op
-from .._reference import evaluate
-from .function import OUTPUT_MASKS, REDUCTION_NAMES, Found, Maybe, NativeFunction, only_needed
+from .._reference import formula
+from .function import OUTPUT_MASKS, Found, Maybe, NativeFunction, only_needed
 
 SCALAR = (REDUCTIONS["sum"], REDUCTIONS["mean"], REDUCTIONS["batchmean"])
 LOSS_GRADIENT = -1.0  # kLossGradient in csrc/ops/tensors.h
@@ -76,14 +76,7 @@ class FormulaFunction(NativeFunction):
 
     @classmethod
     def formula(cls, tensors: Sequence[Maybe], options: tuple[Any, ...]) -> Any:
-        *numbers, event_dims, reduction = options
-        inputs: list[Tensor | float | None] = list(tensors)
-        for i, number in enumerate(numbers, len(inputs) - len(numbers)):
-            if inputs[i] is None:
-                inputs[i] = number
-        return evaluate(
-            cls.entry.terms, *inputs, event_dims=event_dims, reduction=REDUCTION_NAMES[reduction]
-        )
+        return formula(cls.entry.terms, tensors, options)
 
     @staticmethod
     def gradients(ctx: Any, needed: tuple[bool, ...], *grads: Any) -> Found:

@@ -15,12 +15,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .._checks import REDUCTIONS
 from .._native.dispatch import BY_OP
 from .._native.ops import call
 
 is_legacy_batchedtensor = torch._C._functorch.is_legacy_batchedtensor
-REDUCTION_NAMES = {code: name for name, code in REDUCTIONS.items()}
 Maybe = Tensor | None
 Found = Sequence[Maybe]
 

@@ -10,10 +10,9 @@ from torch import Tensor
 
 from .. import _reference as reference
 from .._native.ops import OPS, call
-from .._reference import KL, Z
+from .._reference import KL, REDUCTION_NAMES, Z
 from .function import (
     OUTPUT_MASKS,
-    REDUCTION_NAMES,
     Found,
     Maybe,
     NativeFunction,

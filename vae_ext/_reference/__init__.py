@@ -7,7 +7,9 @@ backward, forward-mode differentiation and `torch.func` transforms. Arguments ar
 
 from __future__ import annotations
 
+from .formulas import REDUCTION_NAMES as REDUCTION_NAMES
 from .formulas import evaluate as evaluate
+from .formulas import formula as formula
 from .latent import KL as KL
 from .latent import Z as Z
 from .latent import latent as latent

@@ -8,7 +8,7 @@ from .. import _checks as checks
 from .._formulas import GAUSSIAN_KL
 from .._native import library
 from .._native.dispatch import REFERENCE, route
-from .._reference import evaluate
+from .._reference import formula
 
 if library.available:
     from .._autograd.formulas import KL
@@ -62,12 +62,7 @@ def gaussian_kl(
     code = checks.reduction(reduction)
     way = route(mu)
     if way == REFERENCE:
-        return evaluate(
-            GAUSSIAN_KL.terms,
-            *(mu, logvar, prior_mu, prior_logvar),
-            event_dims=dims,
-            reduction=reduction,
-        )
+        return formula(GAUSSIAN_KL.terms, (mu, logvar, prior_mu, prior_logvar), (dims, code))
     kl: Tensor = apply_op(
         way,
         KL.direct,

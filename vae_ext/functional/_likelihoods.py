@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,7 @@ from .. import _checks as checks
 from .._formulas import BERNOULLI, GAUSSIAN, LAPLACE, Likelihood
 from .._native import library
 from .._native.dispatch import REFERENCE, changes, is_dynamo_compiling, route
-from .._reference import evaluate
+from .._reference import formula
 from .._reference.numerics import as_tensor, result_dtype
 
 if library.available:
@@ -17,6 +19,41 @@ if library.available:
     from .._autograd.function import apply_op
 
 __all__ = ["bernoulli_log_likelihood", "gaussian_log_likelihood", "laplace_log_likelihood"]
+
+
+Maybe = Tensor | None
+
+
+def checked(
+    of: Likelihood,
+    parameters: tuple[float | Tensor, ...],
+    prediction: Tensor,
+    target: Tensor,
+    shape: Sequence[int],
+) -> tuple[tuple[Maybe, ...], tuple[float, ...], torch.dtype | None]:
+    """The parameters as the op takes them: tensors or None, and the numbers for those. The dtype of
+    elementwise results where that is not the promoted one."""
+    tensors: tuple[Maybe, ...] = ()
+    numbers: tuple[float, ...] = ()
+    elementwise: torch.dtype | None = None
+    for i, parameter in enumerate(parameters):
+        name, number = of.parameters[i], 0.0
+        tensor: Maybe = None
+        if isinstance(parameter, Tensor):
+            tensor = parameter
+            checks.tensor(name, tensor)
+            checks.same_device(of.prediction, prediction, name, tensor)
+            if tensor.shape != shape:
+                checks.broadcastable_to(name, tensor, f"{of.prediction} and target", shape)
+        else:
+            number = checks.number(name, parameter, "a float or a tensor")
+            if is_dynamo_compiling() and changes(number):
+                # As a number the op would be compiled again for each; a number has no dtype.
+                tensor, number = as_tensor(number, prediction, target), 0.0
+                elementwise = result_dtype(prediction, target)
+        tensors += (tensor,)
+        numbers += (float(number),)
+    return tensors, numbers, elementwise
 
 
 def log_likelihood(
@@ -29,37 +66,24 @@ def log_likelihood(
 ) -> Tensor:
     """The arguments checked, and the op or its formula of them."""
     shape = checks.pair(of.prediction, prediction, "target", target, of.target_dtypes)
-    tensors: list[Tensor | None] = [prediction, target]
-    numbers: list[float] = []
+    tensors: tuple[Maybe, ...] = (prediction, target)
     elementwise: torch.dtype | None = None
-    for name, parameter in zip(of.parameters, parameters, strict=True):
-        if isinstance(parameter, Tensor):
-            checks.tensor(name, parameter)
-            checks.same_device(of.prediction, prediction, name, parameter)
-            checks.broadcastable_to(name, parameter, f"{of.prediction} and target", shape)
-            tensors.append(parameter)
-            numbers.append(0.0)
-            continue
-        number = checks.number(name, parameter, "a float or a tensor")
-        if is_dynamo_compiling() and changes(number):  # the op would be compiled again for each
-            elementwise = result_dtype(prediction, target)  # a number has no dtype
-            tensors.append(as_tensor(number, prediction, target))
-            numbers.append(0.0)
-        else:
-            tensors.append(None)
-            numbers.append(float(number))
-    dims = checks.event_dims(event_dims, len(shape))
-    code = checks.reduction(reduction)
+    options: tuple[float, ...] = (
+        checks.event_dims(event_dims, len(shape)),
+        checks.reduction(reduction),
+    )
+    if parameters:
+        more, numbers, elementwise = checked(of, parameters, prediction, target, shape)
+        tensors, options = tensors + more, numbers + options
     way = route(prediction)
     if way == REFERENCE:
         if of.largest_target is not None:
             checks.target_range(target, of.largest_target)
-        inputs = [n if t is None else t for t, n in zip(tensors, [0.0, 0.0, *numbers], strict=True)]
-        ll = evaluate(of.terms, *inputs, event_dims=dims, reduction=reduction)
+        ll = formula(of.terms, tensors, options)
     else:
-        native = LOG_LIKELIHOODS[of.name]
+        op, _, direct = LOG_LIKELIHOODS[of.name]
         try:
-            ll = apply_op(way, native.direct, native.op, tuple(tensors), (*numbers, dims, code))
+            ll = apply_op(way, direct, op, tensors, options)
         except RuntimeError as error:
             checks.raise_as_value_error(error, "target had the value ")
     if elementwise is not None and reduction == "none":
