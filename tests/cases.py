@@ -291,12 +291,7 @@ BERNOULLI = likelihood(
         "sweep, binary": [d.log_uniform(1e-30, 1e4), d.binary()],
         "sweep, soft": [d.log_uniform(1e-30, 1e4), d.uniform()],
     },
-    {
-        "F": Naive(
-            lambda x, t, reduction: F.binary_cross_entropy_with_logits(x, t, reduction=reduction),
-            -1,
-        )
-    },
+    {"F": Naive(F.binary_cross_entropy_with_logits, -1)},
     words=3,
     scale=3,
     gradient_roundings=8,
@@ -313,12 +308,7 @@ GAUSSIAN = likelihood(
         "eager": plain(
             lambda m, x, v: math.log(2 * math.pi) + v + (x - m).pow(2) * torch.exp(-v), 0.5, -1
         ),
-        "F": Naive(
-            lambda m, x, v, reduction: F.gaussian_nll_loss(
-                m, x, v.exp(), full=True, reduction=reduction
-            ),
-            -1,
-        ),
+        "F": Naive(lambda m, x, v, **r: F.gaussian_nll_loss(m, x, v.exp(), full=True, **r), -1),
     },
     words=5,
 )

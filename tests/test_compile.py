@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 import vae_ext
 from tests.devices import device
+from tests.training import losses
 from vae_ext.distributions import DiagonalGaussian
 
 TORCH = tuple(int(n) for n in torch.__version__.split(".")[:2])
@@ -43,17 +44,8 @@ def test_training_step(likelihood: str, backend: str) -> None:
         torch.manual_seed(0)
         model = VAE(likelihood)
         step = torch.compile(model, fullgraph=True, backend=backend) if compiled else model
-        optimizer = torch.optim.Adam(model.parameters(), 1e-2)
-        x = torch.rand(16, 12)
-        torch.manual_seed(1)
-        losses = []
-        for _ in range(3):
-            optimizer.zero_grad()
-            loss = step(x)
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-        results.append((losses, [p.detach().clone() for p in model.parameters()]))
+        found = losses(model, step, torch.rand(16, 12), 3)
+        results.append((found, [p.detach().clone() for p in model.parameters()]))
     (eager, parameters), (compiled_losses, compiled_parameters) = results
     assert len(set(eager)) == 3
     assert compiled_losses == pytest.approx(eager, rel=1e-5)

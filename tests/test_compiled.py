@@ -14,7 +14,7 @@ from torch._dynamo.eval_frame import _debug_get_cache_entry_list
 import vae_ext
 from tests.rows import ROWS, Row
 from tests.test_modes import SAMPLING, agree, all_rows, eager, gradients
-from vae_ext._autograd.weighting import COMPILED_FUNCTIONS_TRANSFORM
+from vae_ext._weighting import COMPILED_FUNCTIONS_TRANSFORM
 
 BATCHES = (8, 5, 1)
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import vae_ext
 from tests.cases import REDUCING
 from tests.tolerances import assert_within
+from tests.training import losses
 from vae_ext._native import library as native
 
 pytestmark = pytest.mark.cuda
@@ -167,17 +168,7 @@ def train(wrap: Callable[[nn.Module], Callable[[Tensor], Tensor]]) -> list[float
     torch.manual_seed(0)
     model = VAE()
     step = wrap(model)
-    optimizer = torch.optim.Adam(model.parameters(), 1e-2, capturable=True)
-    x = torch.rand(128, 64, device=CUDA)
-    torch.manual_seed(1)
-    losses = []
-    for _ in range(5):
-        optimizer.zero_grad()
-        loss = step(x)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
+    return losses(model, step, torch.rand(128, 64, device=CUDA), 5, capturable=True)
 
 
 @pytest.mark.parametrize("mode", ["default", "reduce-overhead"])

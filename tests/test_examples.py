@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.ops import OPS
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -148,7 +150,7 @@ def test_benchmark(tmp_path: Path) -> None:
     assert document["machine"]["torch"] == torch.__version__
     assert len(document["training"]) == 3
     results = document["results"]
-    assert len(results) == 2 * 2 * 9
+    assert len(results) == 2 * 2 * len(OPS)
     for r in results:
         assert set(r["times"]) == {"eager", "distributions", "vae_ext", "copy"}
         assert all(0 < t["p20"] <= t["p50"] <= t["p80"] for t in r["times"].values())

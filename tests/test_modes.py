@@ -161,14 +161,19 @@ def test_copies(row: Row) -> None:
     assert repr(copied) == repr(module)
 
 
+def with_wanted(row: Row) -> tuple[list[Tensor], list[Tensor]]:
+    """The leaves, and those of them that have a gradient."""
+    leaves = row.leaves()
+    return leaves, [t for t in leaves if t.requires_grad]
+
+
 # ---- Higher derivatives and transforms -------------------------------------------------------
 
 
 @all_rows
 def test_double_backward(row: Row) -> None:
     """Against the derivative of the same in forward mode."""
-    leaves = row.leaves()
-    wanted = [t for t in leaves if t.requires_grad]
+    leaves, wanted = with_wanted(row)
     if not wanted:
         return
     grads = torch.autograd.grad(row(*leaves).square().sum(), wanted, create_graph=True)
@@ -237,8 +242,7 @@ def test_forward_mode(row: Row) -> None:
 
 @all_rows
 def test_batched_gradients(row: Row) -> None:
-    leaves = row.leaves()
-    wanted = [t for t in leaves if t.requires_grad]
+    leaves, wanted = with_wanted(row)
     if not wanted:
         return
     value = row(*leaves)

@@ -12,11 +12,12 @@ from torch.library import opcheck
 import vae_ext
 from tests.devices import device
 from vae_ext import _C
+from vae_ext._autograd import FUNCTIONS
 from vae_ext._autograd.formulas import LOSS_GRADIENT
-from vae_ext._autograd.latent import HARD, SOFT
 from vae_ext._checks import GRADIENTS, REDUCTIONS
 from vae_ext._formulas import FORMULAS, Formula
-from vae_ext._native.registration import FUNCTIONS, INTERNAL
+from vae_ext._native.registration import INTERNAL
+from vae_ext._reference.ops import HARD, SOFT
 
 OPS = torch.ops.vae_ext
 NONE, EVENT, SUM = 0, 1, 2

@@ -302,7 +302,7 @@ MUTANTS = [
     ),
     Mutant(
         "samples that are not weighted",
-        "vae_ext/_autograd/weighting.py",
+        "vae_ext/_weighting.py",
         "if grad_z is None or grad_zeros is None:",
         "if True:",
         "estimators",

@@ -8,16 +8,11 @@ import torch
 from torch import Tensor
 
 from . import _checks as checks
-from . import _reference as reference
-from ._autograd.weighting import with_weights
 from ._checks import GRADIENTS
-from ._native import library
 from ._native.dispatch import REFERENCE, route
 from ._native.seeds import resolve_noise
-
-if library.available:
-    from ._autograd.draw import SampleWithLogDensities
-    from ._autograd.function import apply_op
+from ._ops import run
+from ._weighting import with_weights
 
 
 class Samples(NamedTuple):
@@ -82,28 +77,13 @@ def draw(
     way = route(mu)
     seed_tensor, seed_value = resolve_noise(mu, way, samples, seed, generator, noise)
     stream = checks.word64("stream", stream)
-    if way == REFERENCE or (noise is not None and noise.requires_grad):
-        z, log_q, log_p = reference.sample_with_log_densities(
-            mu,
-            logvar,
-            n_samples=samples,
-            gradient=gradient,
-            seed=seed_value if seed_tensor is None else seed_tensor,
-            noise=noise,
-            stream=stream,
-            event_dims=dims,
-        )
-        weights: Tensor | None = None
-        if gradient == "sticking-the-landing":
-            z, weights = with_weights(z, log_q)
-    else:
-        z, log_q, log_p, weights = apply_op(
-            way,
-            SampleWithLogDensities,
-            torch.ops.vae_ext.sample_with_log_densities.default,
-            (mu, logvar, noise, seed_tensor),
-            (seed_value, stream, samples, dims, GRADIENTS.index(gradient)),
-        )
+    if noise is not None and noise.requires_grad:
+        way = REFERENCE
+    options = (seed_value, stream, samples, dims, GRADIENTS.index(gradient))
+    tensors = (mu, logvar, noise, seed_tensor)
+    z, log_q, log_p, weights = run(way, "sample_with_log_densities", tensors, options)
+    if way == REFERENCE and gradient == "sticking-the-landing":
+        z, weights = with_weights(z, log_q)
     if weights is None or gradient != "sticking-the-landing":
         return Samples(z, log_q, log_p, gradient, [])
     return Samples(z, log_q, log_p, gradient, [weights])

@@ -3,22 +3,18 @@ its parameters in one tensor or in two."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from . import _checks as checks
-from . import _reference as reference
-from ._native import library
-from ._native.dispatch import BY_OP, REFERENCE, changes, route
+from ._native.dispatch import BY_OP, DIRECT, REFERENCE, changes, route
 from ._native.seeds import resolve_noise
+from ._ops import run
 from ._reference import Z
 from ._reference.numerics import arithmetic_dtype, as_tensor, bounded
-
-if library.available:
-    from ._autograd.function import apply_op
-    from ._autograd.latent import HARD, SOFT, Latent
+from ._reference.ops import HARD, SOFT
 
 Bounds = tuple[float, float]
 
@@ -47,52 +43,34 @@ def wide_logvar(q: Parameters) -> Tensor:
 def sample_and_kl(
     q: Parameters,
     outputs: int,
+    reduction: str = "event",
+    *,
     n_samples: int | None = None,
-    seed: int | Tensor | None = None,
-    generator: torch.Generator | None = None,
     noise: Tensor | None = None,
     stream: int = 0,
-    reduction: str = "event",
+    **source: Any,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """What `outputs` asks for: z, the KL, or both in one pass."""
+    """What `outputs` asks for: z, the KL, or both in one pass. `source`: a seed or a generator."""
     code, samples = checks.reduction(reduction), checks.n_samples(n_samples)
     way = route(q.mu)
     seed_tensor: Tensor | None = None
     seed_value: int | None = 0
     if outputs & Z:
-        seed_tensor, seed_value = resolve_noise(q.mu, way, samples, seed, generator, noise)
+        seed_tensor, seed_value = resolve_noise(q.mu, way, samples, noise=noise, **source)
     stream = checks.word64("stream", stream)
-    if way != REFERENCE and not (noise is not None and noise.requires_grad):
-        kind = 0 if q.bounds is None else SOFT if q.soft else HARD
-        low, high = q.bounds or (0.0, 0.0)
-        # Both in one tensor where its gradient may be wanted, which then comes back as one.
-        packed = q.moments is not None and (
-            way == BY_OP or (q.moments.requires_grad and torch.is_grad_enabled())
-        )
-        parameters = (q.moments, None) if packed else (q.mu, q.logvar)
-        if changes(low) or changes(high):  # the op would be compiled again for each
-            parameters, kind, low, high = (q.mu, wide_logvar(q)), 0, 0.0, 0.0
-        z, kl = apply_op(
-            way,
-            Latent,
-            torch.ops.vae_ext.latent.default,
-            (*parameters, noise, seed_tensor),
-            (
-                *(seed_value, stream, samples, kind, low, high),
-                *(q.event_dims, code, q.dim, outputs),
-            ),
-        )
-    else:
-        z, kl = reference.latent(
-            q.mu,
-            q.logvar,
-            bounds=None if q.bounds is None else (*q.bounds, q.soft),
-            outputs=outputs,
-            n_samples=n_samples,
-            seed=seed_value if seed_tensor is None else seed_tensor,
-            noise=noise,
-            stream=stream,
-            event_dims=q.event_dims,
-            reduction=reduction,
-        )
+    if noise is not None and noise.requires_grad:
+        way = REFERENCE
+    kind = 0 if q.bounds is None else SOFT if q.soft else HARD
+    low, high = q.bounds or (0.0, 0.0)
+    # Both in one tensor where its gradient may be wanted, which then comes back as one.
+    packed = q.moments is not None and (
+        way == BY_OP or (way == DIRECT and q.moments.requires_grad and torch.is_grad_enabled())
+    )
+    parameters = (q.moments, None) if packed else (q.mu, q.logvar)
+    if way != REFERENCE and (changes(low) or changes(high)):
+        # As numbers the op would be compiled again for each.
+        parameters, kind, low, high = (q.mu, wide_logvar(q)), 0, 0.0, 0.0
+    tensors = (*parameters, noise, seed_tensor)
+    options = (seed_value, stream, samples, kind, low, high, q.event_dims, code, q.dim, outputs)
+    z, kl = run(way, "latent", tensors, options)
     return z, kl

@@ -199,18 +199,9 @@ class DiagonalGaussian(Distribution):
         return new
 
     def _latent(
-        self,
-        outputs: int,
-        n_samples: int | None = None,
-        seed: int | Tensor | None = None,
-        generator: torch.Generator | None = None,
-        noise: Tensor | None = None,
-        stream: int = 0,
-        reduction: str = "event",
+        self, outputs: int, reduction: str = "event", **noise: Any
     ) -> tuple[Tensor | None, Tensor | None]:
-        z, kl = sample_and_kl(
-            self._q, outputs, n_samples, seed, generator, noise, stream, reduction
-        )
+        z, kl = sample_and_kl(self._q, outputs, reduction, **noise)
         # Elementwise results are in the arguments' dtype, than which a log-variance that was made
         # from a standard deviation of half precision is wider.
         if z is not None:
@@ -238,7 +229,9 @@ class DiagonalGaussian(Distribution):
             checks.noise(noise, shape)
             noise = noise.reshape(n, *self.mu.shape)
         many = n if len(sample_shape) else None
-        z, _ = self._latent(Z, many, seed, generator, noise, stream)
+        z, _ = self._latent(
+            Z, n_samples=many, seed=seed, generator=generator, noise=noise, stream=stream
+        )
         assert z is not None
         return z.reshape(shape)
 
@@ -259,14 +252,15 @@ class DiagonalGaussian(Distribution):
     ) -> tuple[Tensor, Tensor]:
         """A sample and KL(self ‖ N(0, I)), [*batch], in one pass; arguments as in
         :func:`vae_ext.reparameterize_with_kl`."""
-        z, kl = self._latent(Z | KL, n_samples, seed, generator, noise, stream, reduction)
+        drawn = {"seed": seed, "generator": generator, "noise": noise, "stream": stream}
+        z, kl = self._latent(Z | KL, reduction, n_samples=n_samples, **drawn)
         assert z is not None
         assert kl is not None
         return z, kl
 
     def kl(self, *, reduction: str = "event") -> Tensor:
         """KL(self ‖ N(0, I)), [*batch]; to others: ``torch.distributions.kl_divergence``."""
-        _, kl = self._latent(KL, reduction=reduction)
+        _, kl = self._latent(KL, reduction)
         assert kl is not None
         return kl
 

@@ -34,7 +34,7 @@ struct Sampler {
 };
 
 template <class T>
-void sample(const LatentArguments& a, const Tensor& z) {
+void write_samples(const LatentArguments& a, const Tensor& z) {
   const Sampler<T> sampler(a, z);
   parallel_tiles(z.numel(), [&](int64_t start, int n) {
     sampler(start, n, [&](T* values, const T* mu, const T* logvar, const T* eps) {
@@ -44,7 +44,7 @@ void sample(const LatentArguments& a, const Tensor& z) {
 }
 
 template <class T>
-void kl_to_standard(const LatentArguments& a, const Tensor& kl) {
+void write_kl(const LatentArguments& a, const Tensor& kl) {
   const Input<T> mu(a.mu, a.kl.plan.shape);
   const Input<T> logvar = Input<T>(a.logvar, a.kl.plan.shape).within(a.bounds);
   reduce_terms<T>(a.kl.plan, kl, [&](int64_t start, int n, T* terms) {
@@ -55,10 +55,10 @@ void kl_to_standard(const LatentArguments& a, const Tensor& kl) {
 }
 
 template <class T>
-void sample_and_kl(const LatentArguments& a, const Tensor& z, const Tensor& kl) {
+void write_both(const LatentArguments& a, const Tensor& z, const Tensor& kl) {
   if (a.noise.n_samples > 0) {  // their elements differ
-    sample<T>(a, z);
-    return kl_to_standard<T>(a, kl);
+    write_samples<T>(a, z);
+    return write_kl<T>(a, kl);
   }
   const Sampler<T> sampler(a, z);
   reduce_terms<T>(a.kl.plan, kl, [&](int64_t start, int n, T* terms) {
@@ -68,44 +68,22 @@ void sample_and_kl(const LatentArguments& a, const Tensor& z, const Tensor& kl) 
   });
 }
 
-void reparameterize_op(Stack& stack) {
-  auto mu = stack.take<Tensor>(), logvar = stack.take<Tensor>();
-  const LatentArguments a(std::move(mu), std::move(logvar), stack.take_noise());
+Tensor sample(const LatentArguments& a) {
   const Tensor z = a.allocate_z();
-  a.is_double() ? sample<double>(a, z) : sample<float>(a, z);
-  stack.give(0, z);
+  a.is_double() ? write_samples<double>(a, z) : write_samples<float>(a, z);
+  return z;
 }
 
-void reparameterize_with_kl_op(Stack& stack) {
-  auto mu = stack.take<Tensor>(), logvar = stack.take<Tensor>();
-  NoiseArguments noise = stack.take_noise();
-  const int64_t event_dims = stack.take_int(), reduction = stack.take_int();
-  const LatentArguments a(std::move(mu), std::move(logvar), std::move(noise), {}, event_dims,
-                          reduction);
+Tensor kl_to_standard(const LatentArguments& a) {
+  const Tensor kl = a.allocate_kl();
+  a.is_double() ? write_kl<double>(a, kl) : write_kl<float>(a, kl);
+  return kl;
+}
+
+std::pair<Tensor, Tensor> sample_and_kl(const LatentArguments& a) {
   const Tensor z = a.allocate_z(), kl = a.allocate_kl();
-  a.is_double() ? sample_and_kl<double>(a, z, kl) : sample_and_kl<float>(a, z, kl);
-  stack.give(0, z);
-  stack.give(1, kl);
-}
-
-void latent_op(Stack& stack) {
-  const LatentOp op = stack.take_latent();
-  const LatentArguments& a = op.arguments;
-  const OutputMask outputs(stack.take_int());
-  const Tensor z = outputs[0] ? a.allocate_z() : a.no_z();
-  const Tensor kl = outputs[1] ? a.allocate_kl() : a.no_kl();
-  const auto run = [&]<class T>(T) {
-    if (outputs[0] && outputs[1]) {
-      sample_and_kl<T>(a, z, kl);
-    } else if (outputs[0]) {
-      sample<T>(a, z);
-    } else {
-      kl_to_standard<T>(a, kl);
-    }
-  };
-  a.is_double() ? run(double{}) : run(float{});
-  stack.give(0, z);
-  stack.give(1, kl);
+  a.is_double() ? write_both<double>(a, z, kl) : write_both<float>(a, z, kl);
+  return {z, kl};
 }
 
 // ---- Backward ----------------------------------------------------------------------------------
@@ -116,8 +94,8 @@ using Found = std::array<MaybeTensor, 2>;
 // grad_z and grad_kl is given. Without a KL the values of mu are not read. `outs`: where the
 // gradients go, if not to new tensors.
 template <class T>
-Found backward(const LatentArguments& a, const MaybeTensor& grad_z, const MaybeTensor& grad_kl,
-               OutputMask mask, const Tensor* outs) {
+Found gradients(const LatentArguments& a, const MaybeTensor& grad_z, const MaybeTensor& grad_kl,
+                OutputMask mask, const Tensor* outs) {
   const auto& k = kernels<T>();
   const EventPlan& plan = a.kl.plan;
   const int64_t samples = std::max<int64_t>(1, a.noise.n_samples);
@@ -175,42 +153,15 @@ Found backward(const LatentArguments& a, const MaybeTensor& grad_z, const MaybeT
       });
 }
 
-Found backward(const LatentArguments& a, const MaybeTensor& grad_z, const MaybeTensor& grad_kl,
-               OutputMask mask, const Tensor* outs = nullptr) {
-  const auto run = a.is_double() ? backward<double> : backward<float>;
+Found gradients(const LatentArguments& a, const MaybeTensor& grad_z, const MaybeTensor& grad_kl,
+                OutputMask mask, const Tensor* outs = nullptr) {
+  const auto run = a.is_double() ? gradients<double> : gradients<float>;
   return run(a, grad_z, grad_kl, mask, outs);
-}
-
-void reparameterize_backward_op(Stack& stack) {
-  const auto grad_z = stack.take<Tensor>(), logvar = stack.take<Tensor>();
-  const NoiseArguments noise = stack.take_noise();
-  // mu itself is not needed, nor kept: its gradient has the shape and dtype of one sample.
-  const Tensor mu = noise.n_samples > 0 ? torch::stable::select(grad_z, 0, 0) : grad_z;
-  stack.give_pair(backward(LatentArguments(mu, logvar, noise), grad_z, std::nullopt,
-                           OutputMask(stack.take_int())));
-}
-
-void reparameterize_with_kl_backward_op(Stack& stack) {
-  const auto grad_z = stack.take<MaybeTensor>(), grad_kl = stack.take<MaybeTensor>();
-  auto mu = stack.take<Tensor>(), logvar = stack.take<Tensor>();
-  NoiseArguments noise = stack.take_noise();
-  const int64_t event_dims = stack.take_int(), reduction = stack.take_int();
-  const LatentArguments a(std::move(mu), std::move(logvar), std::move(noise), {}, event_dims,
-                          reduction);
-  stack.give_pair(backward(a, grad_z, grad_kl, OutputMask(stack.take_int())));
-}
-
-void latent_backward_op(Stack& stack) {
-  const auto grad_z = stack.take<MaybeTensor>(), grad_kl = stack.take<MaybeTensor>();
-  const LatentOp op = stack.take_latent();
-  stack.give_pair(op.gradients(OutputMask(stack.take_int()), [&](OutputMask mask, auto... outs) {
-    return backward(op.arguments, grad_z, grad_kl, mask, outs...);
-  }));
 }
 
 // The gradient of a noise tensor, in its shape: that of z.
 template <class T>
-Tensor noise_gradient(const Tensor& grad_z, const Tensor& logvar, const Tensor& noise) {
+Tensor write_noise_gradient(const Tensor& grad_z, const Tensor& logvar, const Tensor& noise) {
   const EventPlan plan(shape_of(noise), 0, static_cast<int64_t>(Reduction::kNone));
   const Input<T> g(grad_z, plan.shape), lv(logvar, plan.shape);
   return *input_gradients<T, 1>(
@@ -221,13 +172,13 @@ Tensor noise_gradient(const Tensor& grad_z, const Tensor& logvar, const Tensor& 
       })[0];
 }
 
-void reparameterize_dnoise_op(Stack& stack) {
-  const auto grad_z = stack.take<Tensor>(), logvar = stack.take<Tensor>();
-  const auto noise = stack.take<Tensor>();
+Tensor noise_gradient(const Tensor& grad_z, const Tensor& logvar, const Tensor& noise) {
   const bool is_double = sample_type(grad_z, logvar) == ScalarType::Double;
-  const auto run = is_double ? noise_gradient<double> : noise_gradient<float>;
-  stack.give(0, run(grad_z, logvar, noise));
+  const auto run = is_double ? write_noise_gradient<double> : write_noise_gradient<float>;
+  return run(grad_z, logvar, noise);
 }
+
+#include "../ops/latent_ops.inl"
 
 // ---- The raw stream ----------------------------------------------------------------------------
 

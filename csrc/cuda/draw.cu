@@ -192,7 +192,7 @@ std::array<MaybeTensor, 2> backward(const DrawArguments& a,
     body.logvar = Operand(a.logvar, plan.shape, width);
     set_noise(body, a.noise, plan.shape, width);
   };
-  return gradients<DensitiesBackward<kGradient>, 2>(
+  return input_gradients<DensitiesBackward<kGradient>, 2>(
       Launcher(a.mu), plan, a.is_double(), a.mu,
       {InputGradient(a.mu, mask[0]), InputGradient(a.logvar, mask[1])}, fill);
 }

@@ -99,15 +99,15 @@ Found differentiate(const FormulaInputs& in, const Problem& p, OutputMask mask, 
       more.scale[kValue] = 1;
       std::array<InputGradient, N - 1> others;
       std::copy(rotated.begin() + 1, rotated.end(), others.begin());
-      put(gradients<Map<Derivatives, kValue + 1>>(launcher, p.plan, p.is_double(), in.lead(),
-                                                  others, fill, more),
+      put(input_gradients<Map<Derivatives, kValue + 1>>(launcher, p.plan, p.is_double(), in.lead(),
+                                                        others, fill, more),
           1);
       found[N - 1] = sum;
       return found;
     }
   }
-  put(gradients<Map<Derivatives, kValue>>(launcher, p.plan, p.is_double(), in.lead(), rotated, fill,
-                                          totals),
+  put(input_gradients<Map<Derivatives, kValue>>(launcher, p.plan, p.is_double(), in.lead(), rotated,
+                                                fill, totals),
       0);
   return found;
 }

@@ -84,31 +84,6 @@ std::pair<Tensor, Tensor> sample_and_kl(const LatentArguments& a) {
   return {z, kl};
 }
 
-void reparameterize_op(Stack& stack) {
-  const auto mu = stack.take<Tensor>(), logvar = stack.take<Tensor>();
-  stack.give(0, sample(LatentArguments(mu, logvar, stack.take_noise())));
-}
-
-void reparameterize_with_kl_op(Stack& stack) {
-  const auto mu = stack.take<Tensor>(), logvar = stack.take<Tensor>();
-  const NoiseArguments noise = stack.take_noise();
-  const int64_t event_dims = stack.take_int(), reduction = stack.take_int();
-  const auto [z, kl] = sample_and_kl(LatentArguments(mu, logvar, noise, {}, event_dims, reduction));
-  stack.give(0, z);
-  stack.give(1, kl);
-}
-
-void latent_op(Stack& stack) {
-  const LatentOp op = stack.take_latent();
-  const LatentArguments& a = op.arguments;
-  const OutputMask outputs(stack.take_int());
-  const auto [z, kl] = outputs[0] && outputs[1] ? sample_and_kl(a)
-                       : outputs[0]             ? std::pair{sample(a), a.no_kl()}
-                                                : std::pair{a.no_z(), kl_to_standard(a)};
-  stack.give(0, z);
-  stack.give(1, kl);
-}
-
 // ---- Backward ----------------------------------------------------------------------------------
 
 // The gradients of mu and logvar: sums over the samples, plus the KL's part. One sample has a
@@ -192,12 +167,12 @@ using Found = std::array<MaybeTensor, 2>;
 
 // At least one of grad_z and grad_kl is given. Without a KL the values of mu are not read. `outs`:
 // where the gradients go, if not to new tensors.
-Found backward(const LatentArguments& a, const MaybeTensor& grad_z, const MaybeTensor& grad_kl,
-               OutputMask mask, const Tensor* outs = nullptr) {
+Found gradients(const LatentArguments& a, const MaybeTensor& grad_z, const MaybeTensor& grad_kl,
+                OutputMask mask, const Tensor* outs = nullptr) {
   const EventPlan& plan = a.kl.plan;
   const int64_t n_samples = a.noise.n_samples;
   const auto run = [&]<bool kMany>() {
-    return gradients<SamplingBackward<kMany>, 2>(
+    return input_gradients<SamplingBackward<kMany>, 2>(
         Launcher(a.mu), plan, a.is_double(), a.mu,
         {InputGradient(a.mu, mask[0], outs),
          InputGradient(a.logvar, mask[1], outs == nullptr ? nullptr : outs + 1)},
@@ -221,32 +196,6 @@ Found backward(const LatentArguments& a, const MaybeTensor& grad_z, const MaybeT
   return n_samples > 1 ? run.template operator()<true>() : run.template operator()<false>();
 }
 
-void reparameterize_backward_op(Stack& stack) {
-  const auto grad_z = stack.take<Tensor>(), logvar = stack.take<Tensor>();
-  const NoiseArguments noise = stack.take_noise();
-  // mu itself is not needed, nor kept: its gradient has the shape and dtype of one sample.
-  const Tensor mu = noise.n_samples > 0 ? torch::stable::select(grad_z, 0, 0) : grad_z;
-  stack.give_pair(backward(LatentArguments(mu, logvar, noise), grad_z, std::nullopt,
-                           OutputMask(stack.take_int())));
-}
-
-void reparameterize_with_kl_backward_op(Stack& stack) {
-  const auto grad_z = stack.take<MaybeTensor>(), grad_kl = stack.take<MaybeTensor>();
-  const auto mu = stack.take<Tensor>(), logvar = stack.take<Tensor>();
-  const NoiseArguments noise = stack.take_noise();
-  const int64_t event_dims = stack.take_int(), reduction = stack.take_int();
-  const LatentArguments a(mu, logvar, noise, {}, event_dims, reduction);
-  stack.give_pair(backward(a, grad_z, grad_kl, OutputMask(stack.take_int())));
-}
-
-void latent_backward_op(Stack& stack) {
-  const auto grad_z = stack.take<MaybeTensor>(), grad_kl = stack.take<MaybeTensor>();
-  const LatentOp op = stack.take_latent();
-  stack.give_pair(op.gradients(OutputMask(stack.take_int()), [&](OutputMask mask, auto... outs) {
-    return backward(op.arguments, grad_z, grad_kl, mask, outs...);
-  }));
-}
-
 struct NoiseDerivative {  // incoming, logvar
   static constexpr int kInputs = 2, kOutputs = 1;
   template <class T>
@@ -256,19 +205,19 @@ struct NoiseDerivative {  // incoming, logvar
 };
 
 // The gradient of a noise tensor, in its shape: that of z.
-void reparameterize_dnoise_op(Stack& stack) {
-  const auto grad_z = stack.take<Tensor>(), logvar = stack.take<Tensor>();
-  const auto noise = stack.take<Tensor>();
+Tensor noise_gradient(const Tensor& grad_z, const Tensor& logvar, const Tensor& noise) {
   const EventPlan plan(shape_of(noise), 0, static_cast<int64_t>(Reduction::kNone));
   const bool is_double = sample_type(grad_z, logvar) == ScalarType::Double;
-  const auto out =
-      gradients<Map<NoiseDerivative>, 1>(Launcher(grad_z), plan, is_double, noise,
-                                         {InputGradient(noise, true)}, [&](auto& body, int width) {
-                                           body.in[0] = Operand(grad_z, plan.shape, width);
-                                           body.in[1] = Operand(logvar, plan.shape, width);
-                                         });
-  stack.give(0, *out[0]);
+  const auto out = input_gradients<Map<NoiseDerivative>, 1>(
+      Launcher(grad_z), plan, is_double, noise, {InputGradient(noise, true)},
+      [&](auto& body, int width) {
+        body.in[0] = Operand(grad_z, plan.shape, width);
+        body.in[1] = Operand(logvar, plan.shape, width);
+      });
+  return *out[0];
 }
+
+#include "../ops/latent_ops.inl"
 
 }  // namespace
 }  // namespace vae_ext

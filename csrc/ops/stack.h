@@ -75,6 +75,14 @@ class Stack {
     return bounds;
   }
 
+  LatentArguments take_latent_with_kl() {
+    auto mu = take<Tensor>(), logvar = take<Tensor>();
+    NoiseArguments noise = take_noise();
+    const int64_t event_dims = take_int(), reduction = take_int();
+    return LatentArguments(std::move(mu), std::move(logvar), std::move(noise), {}, event_dims,
+                           reduction);
+  }
+
   LatentOp take_latent() {
     const auto first = take<Tensor>();
     const auto second = take<MaybeTensor>();

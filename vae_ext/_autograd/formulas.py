@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import types
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
 from .._checks import REDUCTIONS
-from .._formulas import GAUSSIAN_KL, LIKELIHOODS, Formula
+from .._formulas import FORMULAS, LIKELIHOODS, Formula
 from .._native.ops import OPS, call, op
-from .._reference import formula
 from .function import OUTPUT_MASKS, Found, Maybe, NativeFunction, only_needed
 
 SCALAR = (REDUCTIONS["sum"], REDUCTIONS["mean"], REDUCTIONS["batchmean"])
@@ -50,8 +49,6 @@ class FormulaFunction(NativeFunction):
     """The formula's tensors; options: the numbers that stand for absent ones, event_dims,
     reduction."""
 
-    entry: ClassVar[Formula]
-    backward_op: ClassVar[Any]
     one_pass_op: ClassVar[Any]
     # Whether value and gradients may take one pass. Only of public functions, where nobody records
     # the call: what is scaled in place in backward, a compiler would have to copy.
@@ -74,10 +71,6 @@ class FormulaFunction(NativeFunction):
         result: Tensor = value
         return result
 
-    @classmethod
-    def formula(cls, tensors: Sequence[Maybe], options: tuple[Any, ...]) -> Any:
-        return formula(cls.entry.terms, tensors, options)
-
     @staticmethod
     def gradients(ctx: Any, needed: tuple[bool, ...], *grads: Any) -> Found:
         (grad,) = grads
@@ -98,36 +91,20 @@ class FormulaFunction(NativeFunction):
         return only_needed(found, needed)
 
 
-class Native(NamedTuple):
-    """What serves a formula: its op, the op's Function, and that of the public function."""
-
-    op: Any
-    function: type[FormulaFunction]
-    direct: type[FormulaFunction]
-
-
-def native_of(formula: Formula, takes_one_pass: bool) -> Native:
-    members: dict[str, Any] = {
-        "__doc__": FormulaFunction.__doc__,
-        "entry": formula,
-        "op": op(formula.op),
-        "n_tensors": len(formula.arguments),
-        "backward_op": op(f"{formula.op}_backward"),
-    }
-    if takes_one_pass:
-        members["one_pass_op"] = op(f"{formula.op}_with_gradients")
+def function_of(formula: Formula) -> type[FormulaFunction]:
+    members = {"name": formula.op, "n_tensors": len(formula.arguments)}
     name = "".join(word.capitalize() for word in formula.op.split("_"))
-    function = types.new_class(name, (FormulaFunction,), exec_body=lambda n: n.update(members))
-    direct = function
-    if takes_one_pass:
-        direct = types.new_class(
-            f"Direct{name}", (function,), exec_body=lambda n: n.update(may_take_one_pass=True)
-        )
-    return Native(members["op"], function, direct)
+    return types.new_class(name, (FormulaFunction,), exec_body=lambda n: n.update(members))
 
 
-KL = native_of(GAUSSIAN_KL, takes_one_pass=False)
-LOG_LIKELIHOODS = {
-    name: native_of(likelihood.formula, takes_one_pass=True)
-    for name, likelihood in LIKELIHOODS.items()
-}
+def one_pass_function_of(function: type[FormulaFunction]) -> type[FormulaFunction]:
+    """The same for a public function."""
+    members = {"may_take_one_pass": True, "one_pass_op": op(f"{function.name}_with_gradients")}
+    return types.new_class(
+        f"OnePass{function.__name__}", (function,), exec_body=lambda n: n.update(members)
+    )
+
+
+FUNCTIONS = [function_of(formula) for formula in FORMULAS]
+LIKELIHOOD_OPS = [likelihood.formula.op for likelihood in LIKELIHOODS.values()]
+ONE_PASS = {f.name: one_pass_function_of(f) for f in FUNCTIONS if f.name in LIKELIHOOD_OPS}

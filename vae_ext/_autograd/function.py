@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .._native.dispatch import BY_OP
-from .._native.ops import call
+from .._native.ops import op
+from .._reference.ops import PLAIN
 
 is_legacy_batchedtensor = torch._C._functorch.is_legacy_batchedtensor
 Maybe = Tensor | None
@@ -32,10 +32,17 @@ OUTPUT_MASKS = {
 
 class NativeFunction(torch.autograd.Function):
     """A subclass names its op and the number of tensors that the op takes first. It defines
-    `forward` and `gradients`, by native ops, and `formula`, the op's outputs in plain PyTorch."""
+    `forward` and `gradients`, by native ops."""
 
+    name: ClassVar[str]
     op: ClassVar[Any]
+    backward_op: ClassVar[Any]
     n_tensors: ClassVar[int]
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        if "name" in cls.__dict__:
+            cls.op, cls.backward_op = op(cls.name), op(f"{cls.name}_backward")
 
     @classmethod
     def fast_apply(cls, *args: Any) -> Any:
@@ -58,7 +65,7 @@ class NativeFunction(torch.autograd.Function):
     @classmethod
     def formula(cls, tensors: Sequence[Maybe], options: tuple[Any, ...]) -> Any:
         """The op's outputs in plain PyTorch."""
-        raise NotImplementedError
+        return PLAIN[cls.name](tensors, options)
 
     @staticmethod
     def gradients(ctx: Any, needed: tuple[bool, ...], *grads: Maybe) -> Found:
@@ -79,26 +86,6 @@ def needs_formula(grads: Sequence[Maybe]) -> bool:
         return True
     # torch.autograd.grad(is_grads_batched=True) has a vmap of its own.
     return any(g is not None and is_legacy_batchedtensor(g) for g in grads)
-
-
-def apply_op(
-    way: int,
-    function: type[NativeFunction],
-    op: Any,
-    tensors: tuple[Maybe, ...],
-    options: tuple[Any, ...],
-) -> Any:
-    """The op of a Function, with its derivative where a gradient is needed.
-
-    The op is a parameter, since compilers do not look into a Function.
-    """
-    if way == BY_OP:
-        return op(*tensors, *options)
-    if torch.is_grad_enabled():
-        for t in tensors:
-            if t is not None and t.requires_grad:
-                return function.fast_apply(*tensors, options)
-    return call(op, *tensors, *options)
 
 
 def gradients_of_formula(

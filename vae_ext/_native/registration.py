@@ -12,32 +12,15 @@ import torch
 from torch import Tensor
 from torch import _disable_dynamo as without_dynamo  # type: ignore[attr-defined]
 
-from .._autograd.draw import SampleWithLogDensities
-from .._autograd.formulas import KL, LOG_LIKELIHOODS
+from .._autograd import FUNCTIONS, ONE_PASS
 from .._autograd.function import NativeFunction
-from .._autograd.latent import Latent, Reparameterize, ReparameterizeWithKL
 from . import fakes
 from .dispatch import differentiating_forward, transforming
 from .ops import OPS, op
 
-FUNCTIONS: tuple[type[NativeFunction], ...] = (
-    Reparameterize,
-    ReparameterizeWithKL,
-    Latent,
-    SampleWithLogDensities,
-    KL.function,
-    *(native.function for native in LOG_LIKELIHOODS.values()),
-)
-
-
-def name_of(function: type[NativeFunction]) -> str:
-    name: str = function.op._schema.name.removeprefix("vae_ext::")
-    return name
-
-
 # What only a Function calls, and whose derivatives are the Function's affair.
-INTERNAL = [f"{name_of(f)}_backward" for f in FUNCTIONS]
-INTERNAL += [f"{name_of(n.function)}_with_gradients" for n in LOG_LIKELIHOODS.values()]
+INTERNAL = [f"{f.name}_backward" for f in FUNCTIONS]
+INTERNAL += [f"{name}_with_gradients" for name in ONE_PASS]
 INTERNAL += ["reparameterize_dnoise", "scale_gradient_"]
 
 
@@ -90,8 +73,8 @@ def register() -> None:
     fakes.register_all()
     library = torch.library.Library("vae_ext", "IMPL")
     for function in FUNCTIONS:
-        library.impl(name_of(function), differentiated(function), "Autograd", with_keyset=True)
-        library.impl(name_of(function), by_formula(function), "FuncTorchBatched")
+        library.impl(function.name, differentiated(function), "Autograd", with_keyset=True)
+        library.impl(function.name, by_formula(function), "FuncTorchBatched")
     for name in INTERNAL:
         library.impl(name, refused(name), "Autograd", with_keyset=True)
     # Alive as long as the ops are: an import after this module was dropped finds them registered.

@@ -75,9 +75,9 @@ def resolve_noise(
     mu: Tensor,
     way: int,
     n_samples: int,
-    seed: int | Tensor | None,
-    generator: torch.Generator | None,
-    noise: Tensor | None,
+    seed: int | Tensor | None = None,
+    generator: torch.Generator | None = None,
+    noise: Tensor | None = None,
 ) -> tuple[Tensor | None, int | None]:
     """The seed as the ops take it: a tensor, or a number where that is None; for a runtime without
     our ops neither."""

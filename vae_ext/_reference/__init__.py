@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from .formulas import REDUCTION_NAMES as REDUCTION_NAMES
 from .formulas import evaluate as evaluate
-from .formulas import formula as formula
-from .latent import KL as KL
-from .latent import Z as Z
-from .latent import latent as latent
-from .latent import reparameterize as reparameterize
-from .latent import reparameterize_with_kl as reparameterize_with_kl
-from .latent import sample_with_log_densities as sample_with_log_densities
+from .samples import KL as KL
+from .samples import Z as Z
+from .samples import latent as latent
+from .samples import reparameterize as reparameterize
+from .samples import reparameterize_with_kl as reparameterize_with_kl
+from .samples import sample_with_log_densities as sample_with_log_densities

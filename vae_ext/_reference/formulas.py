@@ -4,7 +4,7 @@ other, all in one dtype, float32 or float64. Stable, and differentiable any numb
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -38,18 +38,6 @@ def evaluate(
 
     values = [wide(x) for x in inputs]
     return reduce(terms(*values), event_dims, reduction, result_dtype(*tensors))
-
-
-def formula(terms: Terms, tensors: Sequence[Tensor | None], options: Sequence[float]) -> Tensor:
-    """An op's result of the op's arguments: tensors, and then the numbers that stand for the absent
-    ones, event_dims and the reduction's code."""
-    *numbers, event_dims, reduction = options
-    inputs: list[Tensor | float | None] = list(tensors)
-    for i, number in enumerate(numbers, len(inputs) - len(numbers)):
-        if inputs[i] is None:
-            inputs[i] = number
-    name = REDUCTION_NAMES[int(reduction)]
-    return evaluate(terms, *inputs, event_dims=int(event_dims), reduction=name)
 
 
 def kl_terms(

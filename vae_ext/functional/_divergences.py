@@ -5,14 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from .. import _checks as checks
-from .._formulas import GAUSSIAN_KL
-from .._native import library
-from .._native.dispatch import REFERENCE, route
-from .._reference import formula
-
-if library.available:
-    from .._autograd.formulas import KL
-    from .._autograd.function import apply_op
+from .._native.dispatch import route
+from .._ops import run
 
 __all__ = ["gaussian_kl"]
 
@@ -61,13 +55,5 @@ def gaussian_kl(
     dims = checks.event_dims(event_dims, len(shape))
     code = checks.reduction(reduction)
     way = route(mu)
-    if way == REFERENCE:
-        return formula(GAUSSIAN_KL.terms, (mu, logvar, prior_mu, prior_logvar), (dims, code))
-    kl: Tensor = apply_op(
-        way,
-        KL.direct,
-        KL.op,
-        (mu, logvar, prior_mu, prior_logvar),
-        (dims, code),
-    )
+    kl: Tensor = run(way, "gaussian_kl", (mu, logvar, prior_mu, prior_logvar), (dims, code))
     return kl

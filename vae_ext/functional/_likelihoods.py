@@ -9,14 +9,9 @@ from torch import Tensor
 
 from .. import _checks as checks
 from .._formulas import BERNOULLI, GAUSSIAN, LAPLACE, Likelihood
-from .._native import library
 from .._native.dispatch import REFERENCE, changes, is_dynamo_compiling, route
-from .._reference import formula
+from .._ops import run
 from .._reference.numerics import as_tensor, result_dtype
-
-if library.available:
-    from .._autograd.formulas import LOG_LIKELIHOODS
-    from .._autograd.function import apply_op
 
 __all__ = ["bernoulli_log_likelihood", "gaussian_log_likelihood", "laplace_log_likelihood"]
 
@@ -76,16 +71,12 @@ def log_likelihood(
         more, numbers, elementwise = checked(of, parameters, prediction, target, shape)
         tensors, options = tensors + more, numbers + options
     way = route(prediction)
-    if way == REFERENCE:
-        if of.largest_target is not None:
-            checks.target_range(target, of.largest_target)
-        ll = formula(of.terms, tensors, options)
-    else:
-        op, _, direct = LOG_LIKELIHOODS[of.name]
-        try:
-            ll = apply_op(way, direct, op, tensors, options)
-        except RuntimeError as error:
-            checks.raise_as_value_error(error, "target had the value ")
+    if way == REFERENCE and of.largest_target is not None:
+        checks.target_range(target, of.largest_target)
+    try:
+        ll: Tensor = run(way, f"{of.name}_log_likelihood", tensors, options)
+    except RuntimeError as error:
+        checks.raise_as_value_error(error, "target had the value ")
     if elementwise is not None and reduction == "none":
         ll = ll.to(elementwise)
     return ll

@@ -9,18 +9,11 @@ import torch
 from torch import Tensor
 
 from .. import _checks as checks
-from .. import _reference as reference
-from .._native import library
-from .._native.dispatch import REFERENCE, route
+from .._native.dispatch import route
 from .._native.seeds import resolve_noise
-
-if library.available:
-    from .._autograd import latent
-    from .._autograd.function import apply_op
+from .._ops import run
 
 __all__ = ["reparameterize", "reparameterize_with_kl", "standard_normal"]
-
-OPS = torch.ops.vae_ext
 
 
 def reparameterize(
@@ -61,22 +54,8 @@ def reparameterize(
     way = route(mu)
     seed_tensor, seed_value = resolve_noise(mu, way, samples, seed, generator, noise)
     stream = checks.word64("stream", stream)
-    if way == REFERENCE:
-        return reference.reparameterize(
-            mu,
-            logvar,
-            n_samples=n_samples,
-            seed=seed_value if seed_tensor is None else seed_tensor,
-            noise=noise,
-            stream=stream,
-        )
-    z: Tensor = apply_op(
-        way,
-        latent.Reparameterize,
-        OPS.reparameterize.default,
-        (mu, logvar, noise, seed_tensor),
-        (seed_value, stream, samples),
-    )
+    tensors = (mu, logvar, noise, seed_tensor)
+    z: Tensor = run(way, "reparameterize", tensors, (seed_value, stream, samples))
     return z
 
 
@@ -116,24 +95,8 @@ def reparameterize_with_kl(
     way = route(mu)
     seed_tensor, seed_value = resolve_noise(mu, way, samples, seed, generator, noise)
     stream = checks.word64("stream", stream)
-    if way == REFERENCE:
-        return reference.reparameterize_with_kl(
-            mu,
-            logvar,
-            n_samples=n_samples,
-            seed=seed_value if seed_tensor is None else seed_tensor,
-            noise=noise,
-            stream=stream,
-            event_dims=event_dims,
-            reduction=reduction,
-        )
-    z, kl = apply_op(
-        way,
-        latent.ReparameterizeWithKL,
-        OPS.reparameterize_with_kl.default,
-        (mu, logvar, noise, seed_tensor),
-        (seed_value, stream, samples, dims, code),
-    )
+    options = (seed_value, stream, samples, dims, code)
+    z, kl = run(way, "reparameterize_with_kl", (mu, logvar, noise, seed_tensor), options)
     return z, kl
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,14 +46,11 @@ def reparameterize_with_kl(
     mu: Tensor,
     logvar: Tensor,
     *,
-    n_samples: int | None = None,
-    seed: int | Tensor | None = 0,
-    noise: Tensor | None = None,
-    stream: int = 0,
     event_dims: int | None = None,
     reduction: str = "event",
+    **noise: Any,
 ) -> tuple[Tensor, Tensor]:
-    z = reparameterize(mu, logvar, n_samples=n_samples, seed=seed, noise=noise, stream=stream)
+    z = reparameterize(mu, logvar, **noise)
     if logvar.shape != mu.shape:
         logvar = logvar.expand(mu.shape)
     kl = evaluate(kl_terms, mu, logvar, event_dims=event_dims, reduction=reduction)
@@ -68,12 +66,9 @@ def latent(
     *,
     bounds: tuple[float, float, bool] | None,
     outputs: int,
-    n_samples: int | None = None,
-    seed: int | Tensor | None = 0,
-    noise: Tensor | None = None,
-    stream: int = 0,
     event_dims: int | None = None,
     reduction: str = "event",
+    **noise: Any,
 ) -> tuple[Tensor | None, Tensor | None]:
     """z and the KL to N(0, I), as asked for by `outputs`."""
     dtype, result = arithmetic_dtype(mu, logvar), result_dtype(mu, logvar)
@@ -82,7 +77,7 @@ def latent(
         lv = bounded(lv, *bounds)
     z = kl = None
     if outputs & Z:
-        z = reparameterize(m, lv, n_samples=n_samples, seed=seed, noise=noise, stream=stream)
+        z = reparameterize(m, lv, **noise)
         z = z.to(result)
     if outputs & KL:
         terms = kl_terms(m, lv.expand(m.shape))

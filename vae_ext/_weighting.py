@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._native.dispatch import differentiating_forward, is_dynamo_compiling, transforming, within
+from ._native.dispatch import differentiating_forward, is_dynamo_compiling, transforming, within
 
 # Whether a compiled program may have a Function under a transform of torch.func.
 COMPILED_FUNCTIONS_TRANSFORM = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 13)

@@ -1,0 +1,36 @@
+"""Calls of the ops by name: through a kernel and its derivative, or in plain PyTorch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._native import library
+from ._native.dispatch import BY_OP, REFERENCE
+from ._native.ops import call, op
+from ._reference.ops import PLAIN
+
+FUNCTIONS: dict[str, Any] = {}
+OPS: dict[str, Any] = {}  # looked up once: for a small batch that costs as much as the arithmetic
+if library.available:
+    from ._autograd import DIRECT
+
+    FUNCTIONS = dict(DIRECT)
+    OPS = {name: op(name) for name in DIRECT}
+
+
+def run(way: int, name: str, tensors: tuple[Tensor | None, ...], options: tuple[Any, ...]) -> Any:
+    """An op of its tensors and its numbers, by the way that :func:`dispatch.route` found; with its
+    derivative where a gradient is needed."""
+    if way == REFERENCE:
+        return PLAIN[name](tensors, options)
+    native = OPS[name]
+    if way == BY_OP:
+        return native(*tensors, *options)
+    if torch.is_grad_enabled():
+        for t in tensors:
+            if t is not None and t.requires_grad:
+                return FUNCTIONS[name].fast_apply(*tensors, options)
+    return call(native, *tensors, *options)

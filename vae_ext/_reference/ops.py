@@ -1,0 +1,92 @@
+"""Each op in plain PyTorch, by the arguments of the op: its tensors, and then its numbers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from .._checks import GRADIENTS
+from .._formulas import FORMULAS
+from . import samples as plain
+from .formulas import REDUCTION_NAMES, Terms, evaluate
+
+Maybe = Tensor | None
+Arguments = Sequence[Any]
+HARD, SOFT = 1, 2  # Bounds::Kind of csrc/ops/problems.h
+
+
+def formula(terms: Terms, tensors: Arguments, options: Arguments) -> Tensor:
+    *numbers, event_dims, reduction = options
+    inputs = list(tensors)
+    for i, number in enumerate(numbers, len(inputs) - len(numbers)):
+        if inputs[i] is None:
+            inputs[i] = number
+    return evaluate(terms, *inputs, event_dims=event_dims, reduction=REDUCTION_NAMES[reduction])
+
+
+def draws(
+    noise: Maybe, seed: Maybe, seed_value: int | None, stream: int, n_samples: int
+) -> dict[str, Any]:
+    return {
+        "noise": noise,
+        "seed": seed_value if seed is None else seed,
+        "stream": stream,
+        "n_samples": n_samples or None,
+    }
+
+
+def reparameterize(tensors: Arguments, options: Arguments) -> Tensor:
+    mu, logvar, *noise = tensors
+    return plain.reparameterize(mu, logvar, **draws(*noise, *options))
+
+
+def reparameterize_with_kl(tensors: Arguments, options: Arguments) -> tuple[Tensor, Tensor]:
+    mu, logvar, *noise = tensors
+    *numbers, event_dims, reduction = options
+    return plain.reparameterize_with_kl(
+        mu,
+        logvar,
+        event_dims=event_dims,
+        reduction=REDUCTION_NAMES[reduction],
+        **draws(*noise, *numbers),
+    )
+
+
+def latent(tensors: Arguments, options: Arguments) -> tuple[Maybe, Maybe]:
+    mu, logvar, *noise = tensors
+    *numbers, bounds, low, high, event_dims, reduction, dim, outputs = options
+    if logvar is None:
+        mu, logvar = mu.chunk(2, dim)
+    return plain.latent(
+        mu,
+        logvar,
+        bounds=(low, high, bounds == SOFT) if bounds else None,
+        outputs=outputs,
+        event_dims=event_dims,
+        reduction=REDUCTION_NAMES[reduction],
+        **draws(*noise, *numbers),
+    )
+
+
+def sample_with_log_densities(
+    tensors: Arguments, options: Arguments
+) -> tuple[Tensor, Tensor, Tensor, None]:
+    """Without the zeros by which samples are weighted."""
+    mu, logvar, *noise = tensors
+    *numbers, event_dims, gradient = options
+    found = plain.sample_with_log_densities(
+        mu, logvar, event_dims=event_dims, gradient=GRADIENTS[gradient], **draws(*noise, *numbers)
+    )
+    return (*found, None)
+
+
+PLAIN: dict[str, Callable[[Arguments, Arguments], Any]] = {
+    "reparameterize": reparameterize,
+    "reparameterize_with_kl": reparameterize_with_kl,
+    "latent": latent,
+    "sample_with_log_densities": sample_with_log_densities,
+    **{f.op: functools.partial(formula, f.terms) for f in FORMULAS},
+}
