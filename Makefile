@@ -9,15 +9,20 @@ INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 PIP := $(INSTALL) -c constraints.txt
 NATIVE_SOURCES := $(shell find csrc -type f -not -name '*.py')
 
-.PHONY: demo test cuda gpu-check lint format check-install bench pictures clean
+.PHONY: demo check test cuda gpu-check lint format check-install bench pictures clean
 .PHONY: accuracy sanitize mutants rng-battery check-torch
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python examples/train_vae.py $(ARGS)
 
+# Some tests, with the native build alone: make check TESTS="-k noise", or the path of a file.
+TESTS ?=
+check: $(VENV)/check.stamp
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest $(TESTS)
+
 # The workers share the cores: threads that wait in a loop would take them from one another.
 test: $(VENV)/test.stamp cuda
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --maxprocesses 8 $(ARGS)
+	VAE_EXT_REQUIRE_TOOLS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --maxprocesses 8 $(ARGS)
 
 # The promises one by one, at length; `make test` has the quick part of each.
 accuracy: $(VENV)/test.stamp
@@ -38,7 +43,7 @@ cuda: $(VENV)/base.stamp
 		$(PIP) nvidia-cuda-nvcc nvidia-cuda-runtime nvidia-cuda-crt nvidia-nvvm nvidia-cuda-cccl; }
 	$(BIN)/python csrc/compile_cuda.py --out build/cuda
 
-# Everything that only a GPU shows, with the Python and the torch that are there and no network.
+# Everything that only a GPU shows, with the installed Python and torch, and no network.
 gpu-check:
 	$(PYTHON) tools/gpu_check.py $(OUT)
 
@@ -75,8 +80,12 @@ check-torch: $(VENV)/native.stamp
 bench: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks $(ARGS)
 
+# For clangd and other editors: the command of every file of csrc.
+compile_commands.json: $(VENV)/native.stamp
+	$(BIN)/python tools/compile_commands.py $@
+
 clean:
-	rm -rf $(VENV) build dist out *.egg-info vae_ext/*.so
+	rm -rf $(VENV) build dist out *.egg-info vae_ext/*.so compile_commands.json
 
 $(VENV)/base.stamp: constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "vae_ext needs Python 3.10 or newer; this is " + sys.version.split()[0] + ". Say which to use: make PYTHON=python3.12 ...")'
@@ -86,14 +95,25 @@ $(VENV)/base.stamp: constraints.txt
 	$(PIP) torch numpy setuptools pybind11 ninja
 	@touch $@
 
-$(VENV)/native.stamp: $(VENV)/base.stamp setup.py pyproject.toml vae_ext/_version.py $(NATIVE_SOURCES)
-	@echo "building the native library ..."
-	$(PIP) --no-build-isolation --no-deps -e .
+$(VENV)/editable.stamp: $(VENV)/base.stamp setup.py pyproject.toml vae_ext/_version.py
+	VAE_EXT_NATIVE=0 $(PIP) --no-build-isolation --no-deps -e .
 	@touch $@
+
+# Only what changed is compiled. The stamp has the time at which that began, so that an edit made
+# meanwhile is built the next time.
+$(VENV)/native.stamp: $(VENV)/editable.stamp $(NATIVE_SOURCES)
+	@echo "building the native library ..."
+	@touch $@.begun
+	$(BIN)/python setup.py --quiet build_ext --inplace
+	@mv $@.begun $@
 
 $(VENV)/demo.stamp: $(VENV)/native.stamp
 	@echo "installing what the demo needs ..."
-	$(PIP) --no-build-isolation -e '.[demo]'
+	VAE_EXT_NATIVE=0 $(PIP) --no-build-isolation -e '.[demo]'
+	@touch $@
+
+$(VENV)/check.stamp: $(VENV)/native.stamp
+	$(PIP) pytest pytest-xdist hypothesis mpmath expecttest
 	@touch $@
 
 # The tools of tests and lint, each file of them known by its hash. All that they need is in the list,

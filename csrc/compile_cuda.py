@@ -146,21 +146,23 @@ def compile_objects(nvcc: Path, archs: list[tuple[str, bool]], out: Path) -> lis
     return compile_sources(str(nvcc), device_flags(archs), out, sources())
 
 
-def compile_on_host(out: Path) -> Path:
-    """A library whose kernels run on the CPU, under torch's CPU key."""
-    from torch.utils.cpp_extension import library_paths
+def host_sources() -> list[Source]:
+    return [*sources(), Source(ROOT / "csrc/testing/cuda_on_host.cpp", "cuda_on_host")]
 
+
+def host_flags() -> list[str]:
     flags = [*common_flags(), "-O2", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"]
     # Pragmas and tricks that are meant for nvcc; torch's headers have unused parameters.
     flags += ["-Werror", "-Wno-unknown-pragmas", "-Wno-unused-parameter"]
     flags = [flag.replace("-isystem=", "-isystem") for flag in flags]
-    flags += ["-DVAE_EXT_CUDA_ON_HOST", "-xc++"]
-    *kernels, parts = compile_sources(
-        "c++",
-        flags,
-        out,
-        [*sources(), Source(ROOT / "csrc/testing/cuda_on_host.cpp", "cuda_on_host")],
-    )
+    return [*flags, "-DVAE_EXT_CUDA_ON_HOST", "-xc++"]
+
+
+def compile_on_host(out: Path) -> Path:
+    """A library whose kernels run on the CPU, under torch's CPU key."""
+    from torch.utils.cpp_extension import library_paths
+
+    *kernels, parts = compile_sources("c++", host_flags(), out, host_sources())
     target = out.resolve() / "cuda_on_host.so"
     # And one that can be loaded beside the CPU's kernels, since it registers none.
     for library, objects in {target: [*kernels, parts], parts_of(target): [parts]}.items():

@@ -7,8 +7,10 @@ pytest --cuda-on-host LIBRARY   the same tests on the CUDA kernels, compiled for
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -25,6 +27,27 @@ settings.load_profile("quick")
 # What needs a GPU skips without one, and fails under VAE_EXT_REQUIRE_CUDA=1.
 HAS_CUDA = torch.cuda.is_available()
 REQUIRED = os.environ.get("VAE_EXT_REQUIRE_CUDA") == "1"
+
+
+# Files that import packages which `make check` does not install. `make test` does, and says so by
+# VAE_EXT_REQUIRE_TOOLS=1: then a missing one is an error.
+NEEDS = {
+    "test_diffusers.py": "diffusers",
+    "test_documentation.py": "diffusers",
+    "test_noise_statistics.py": "scipy",
+    "test_onnx.py": "onnxruntime",
+}
+LEFT_OUT: dict[str, str] = {}
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    package = NEEDS.get(collection_path.name)
+    if package is None or importlib.util.find_spec(package) is not None:
+        return None
+    if os.environ.get("VAE_EXT_REQUIRE_TOOLS") == "1":
+        pytest.exit(f"{package} is not installed, which {collection_path.name} needs", 1)
+    LEFT_OUT[collection_path.name] = package
+    return True
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -46,6 +69,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
+    for name, package in LEFT_OUT.items():
+        terminalreporter.write_line(f"{name} is left out: {package} is not installed")
     library = config.getoption("--cuda-on-host")
     if library:
         launches = ctypes.CDLL(library).launches()

@@ -131,6 +131,20 @@ def test_names_shown() -> None:
     assert modules == files - {"py"}  # py.typed
 
 
+def test_numpy_is_not_needed() -> None:
+    code = """
+import sys
+sys.modules["numpy"] = None
+import torch, vae_ext
+x = torch.randn(4, 5, requires_grad=True)
+loss = vae_ext.elbo_loss(vae_ext.reparameterize(x, x, n_samples=2), x.sigmoid().detach(), x, x)
+loss.backward()
+vae_ext.nn.ELBOLoss("gaussian", learned_variance=True)(x, x.detach(), x, x).backward()
+"""
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+
+
 def test_metadata_needs_no_torch() -> None:
     """A resolver asks for name and version before it has installed anything."""
     done = subprocess.run(

@@ -27,7 +27,7 @@ def bernoulli(logit: float, target: float) -> float:
     return 0 if target == (logit > 0) else -inf
 
 
-def location(center: float, target: float, log_scale: float) -> float:
+def location(center: float, target: float, log_scale: float = 0) -> float:
     """Of any density of (target − center) / scale."""
     d = difference(target, center)
     if math.isnan(d):
