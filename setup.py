@@ -128,7 +128,7 @@ class MissingTorch(build_ext):
 
 
 def build_command() -> type[build_ext]:
-    # Metadata and source distributions need no torch, and a build without it gets a clear word.
+    # Metadata and source distributions need no torch, and a build without it gets a clear message.
     if importlib.util.find_spec("torch") is None:
         return MissingTorch
     from torch.utils.cpp_extension import BuildExtension, include_paths, library_paths

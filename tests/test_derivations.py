@@ -39,11 +39,11 @@ def log_posterior(model: Model, z: Tensor) -> Tensor:
     return model.posterior().log_prob(z)  # type: ignore[no-any-return]
 
 
-# ---- The three roads to the bound ----------------------------------------------------------------
+# ---- The bound in three ways ----------------------------------------------------------------
 
 Side = Callable[[Model, Encoder], Tensor]
 
-ROAD_1: dict[str, Side] = {
+WAY_1: dict[str, Side] = {
     "1.0": lambda m, q: q.expectation(lambda z: m.evidence().expand(z.shape[0])),
     "1.1": lambda m, q: q.expectation(lambda z: m.log_joint(z) - log_posterior(m, z)),
     "1.2": lambda m, q: q.expectation(
@@ -56,7 +56,7 @@ ROAD_1: dict[str, Side] = {
     "1.4": lambda m, q: elbo(m, q) + kl_to_posterior(m, q),
 }
 
-ROAD_2: dict[str, Side] = {
+WAY_2: dict[str, Side] = {
     "2.0": lambda m, q: q.expectation(
         lambda z: m.log_likelihood(z) + m.log_prior(z) - log_posterior(m, z)
     ),
@@ -98,7 +98,7 @@ ROAD_2: dict[str, Side] = {
     "2.7": lambda m, q: elbo(m, q) + kl_to_posterior(m, q),
 }
 
-ROAD_3: dict[str, Side] = {
+WAY_3: dict[str, Side] = {
     "3.0": lambda m, q: q.expectation(lambda z: q.log_prob(z) - log_posterior(m, z)),
     "3.1": lambda m, q: q.expectation(lambda z: (q.log_prob(z) + m.evidence()) - m.log_joint(z)),
     "3.2": lambda m, q: q.expectation(lambda z: (q.log_prob(z) - m.log_joint(z)) + m.evidence()),
@@ -111,17 +111,17 @@ ROAD_3: dict[str, Side] = {
 }
 
 
-@pytest.mark.parametrize("number", [*ROAD_1, *ROAD_2])
+@pytest.mark.parametrize("number", [*WAY_1, *WAY_2])
 def test_evidence_is_bound_plus_divergence(number: str, pair: Pair) -> None:
-    """Each line of roads 1 and 2 is log p(x)."""
-    side = {**ROAD_1, **ROAD_2}[number]
+    """Each line of the first two is log p(x)."""
+    side = {**WAY_1, **WAY_2}[number]
     torch.testing.assert_close(side(*pair), pair[0].evidence(), rtol=TINY, atol=TINY)
 
 
-@pytest.mark.parametrize("number", ROAD_3)
+@pytest.mark.parametrize("number", WAY_3)
 def test_divergence_is_evidence_minus_bound(number: str, pair: Pair) -> None:
-    """Each line of road 3 is KL(q ‖ posterior)."""
-    torch.testing.assert_close(ROAD_3[number](*pair), kl_to_posterior(*pair), rtol=TINY, atol=TINY)
+    """Each line of the third is KL(q ‖ posterior)."""
+    torch.testing.assert_close(WAY_3[number](*pair), kl_to_posterior(*pair), rtol=TINY, atol=TINY)
 
 
 def test_the_bound(pair: Pair) -> None:

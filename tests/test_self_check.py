@@ -1,4 +1,4 @@
-"""python -m vae_ext: what is there, whether it is right, and the mend for what is not."""
+"""python -m vae_ext: what is installed, whether it is right, and how to fix what is not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fit the float32 polynomials of csrc/elementary.h and print them with their errors.
+"""Fit the float32 polynomials of csrc/math/elementary.h and print them with their errors.
 
 Each is the interpolant through Chebyshev nodes, computed with 40 digits and then rounded to
 float32; its relative error (against the function that the caller needs) is printed beside it.

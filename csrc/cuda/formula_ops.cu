@@ -10,8 +10,8 @@
 namespace vae_ext {
 namespace {
 
-// Without a word to the host a kernel cannot refuse a target: it becomes NaN, and so do the value
-// and the gradients.
+// A kernel cannot raise an error: a refused target becomes NaN, and so do the value and the
+// gradients.
 template <class F, int kInput, class T>
 VAE_EXT_DEVICE T checked(T x) {
   if constexpr (kInput == F::kTarget && kHasLargestTarget<F>) {

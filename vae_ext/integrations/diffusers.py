@@ -2,7 +2,7 @@
 
     from vae_ext.integrations.diffusers import patch
 
-    with patch():  # or patch(), for good
+    with patch():  # or patch(), permanently
         posterior = autoencoder.encode(images).latent_dist
         loss = mse + 1e-6 * posterior.kl().mean()
 

@@ -17,7 +17,7 @@ __all__ = ["GaussianLatent"]
 
 
 def prior_fits(prior: Tensor, mu: Tensor) -> None:
-    """A prior larger than the latent would make more of the batch, in silence."""
+    """A prior larger than the latent would silently enlarge the batch."""
     checks.tensor("mu", mu)
     checks.broadcastable_to("prior_shape", prior, "mu", mu.shape)
 
