@@ -143,8 +143,7 @@ Found value_and_gradients(const FormulaKernels<T>& k, const FormulaInputs& in,
   return found;
 }
 
-// ---- Ops
-// -----------------------------------------------------------------------------------------
+// ---- Ops -------------------------------------------------------------------------------------
 
 #define VAE_EXT_LIKELIHOOD(name, Formula_, inputs)                  \
   struct name##_op {                                                \

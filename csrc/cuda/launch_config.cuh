@@ -24,8 +24,7 @@ int64_t blocks_for(int64_t numel) {
   return ceil_div(numel, int64_t{V::kWidth} * kThreads);
 }
 
-// ---- Sums
-// ----------------------------------------------------------------------------------------
+// ---- Sums -------------------------------------------------------------------------------------
 
 constexpr int64_t kSmallEvent = 512;     // elements, up to which events share a block
 constexpr int64_t kTileElements = 4096;  // of a block's shared memory

@@ -59,8 +59,7 @@ inline Tensor fit_gradient(const EventPlan& plan, const InputGradient& of, const
   return !of || of.is_full(plan) ? written : sum_to(written, *of.input);
 }
 
-// ---- Formulas
-// ------------------------------------------------------------------------------------
+// ---- Formulas ---------------------------------------------------------------------------------
 
 // The inputs of an op of formulas.def: tensors, or numbers where there is none.
 constexpr int kMaxInputs = 4;
@@ -87,8 +86,7 @@ struct FormulaInputs {
   }
 };
 
-// ---- Samples
-// -------------------------------------------------------------------------------------
+// ---- Samples ----------------------------------------------------------------------------------
 
 // The arguments by which an op names its noise. `noise` goes first, then the 0-dimensional int64
 // tensor `seed`, then `seed_value`. n_samples = 0: no dimension of samples.

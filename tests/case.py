@@ -1,0 +1,115 @@
+"""What a case is: an op that is a formula, its exact value and derivatives, its inputs, and what
+people write instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import exact
+from .exact import Tensors, Terms
+from .inputs import Draw, Sets
+
+
+@dataclass(frozen=True, eq=False)
+class Quantity:
+    """A value or a derivative of it, in exact terms, and what the contract says of its error: so
+    many "ulp", the spacing of floats at the exact value, or "u", half the spacing at 1 times the
+    sum of the absolute terms."""
+
+    name: str
+    terms: Terms
+    unit: str = "u"
+    limit: float = 8  # float32 on the CPU; float64 is held to the same, in its own units
+    cuda_limit: float = 16
+    magnitude: Terms | None = None  # where it is not the sum of the absolute terms
+    sets: tuple[str, ...] = ()  # of inputs that it is measured on, if not all
+
+    def value(self, m: Any, *inputs: Any) -> Any:
+        return exact.value(self.terms, m, *inputs)
+
+    def size(self, m: Any, *inputs: Any) -> Any:
+        return exact.magnitude(self.magnitude or self.terms, m, *inputs)
+
+
+@dataclass(frozen=True, eq=False)
+class Naive:
+    """What people write, of the inputs and a reduction; sign -1: a loss."""
+
+    function: Callable[..., Tensor]
+    sign: int = 1
+
+
+def plain(formula: Callable[..., Tensor], factor: float = 1, sign: int = 1) -> Naive:
+    """An elementwise formula, reduced after it, and then multiplied."""
+
+    def function(*inputs: Tensor, reduction: str = "none") -> Tensor:
+        terms = formula(*inputs)
+        if reduction != "none":
+            terms = terms.mean() if reduction == "mean" else terms.sum(tuple(range(1, terms.ndim)))
+        return terms if factor == 1 else factor * terms
+
+    return Naive(function, sign)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """An op of tensors with `event_dims` and `reduction`. Of each argument the quantities that its
+    gradient is; an argument that has none has the size of the one that it is `like`."""
+
+    name: str
+    title: str  # in docs/accuracy.md
+    function: Callable[..., Tensor]
+    oracle: Callable[..., Tensor]
+    arguments: tuple[str, ...]
+    value: Quantity
+    gradients: dict[str, tuple[Quantity, ...]]
+    sets: Callable[[Draw], Sets]
+    like: dict[str, str] = field(default_factory=dict)
+    naive: dict[str, Naive] = field(default_factory=dict)
+    # Makes normal variates the input of that name.
+    makes: dict[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+    scale: float = 1  # of the normal variates, in float64
+    # Of a float32 gradient, in units of 2^-24 of its magnitude.
+    gradient_roundings: float = 10
+    reduces: bool = True  # has event_dims and reduction
+    measured: bool = True  # in docs/accuracy.md
+    # The gradients of a scalar are stored before the incoming one is known.
+    one_pass: bool = False
+    words: int = 0  # of a benchmark: what forward and backward must move per element
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def inputs(self, shape: Sequence[int]) -> list[Tensor]:
+        found = []
+        for name in self.arguments:
+            normals = self.scale * torch.randn(tuple(shape), dtype=torch.float64)
+            found.append(self.makes.get(name, torch.clone)(normals))
+        return found
+
+    def elementwise(self, *inputs: Tensor) -> Tensor:
+        return self.function(*inputs, reduction="none") if self.reduces else self.function(*inputs)
+
+    def magnitude(self, *inputs: Tensor) -> Tensor:
+        size: Tensor = self.value.size(Tensors, *inputs)
+        return size
+
+    def gradient_magnitudes(self, *inputs: Tensor) -> list[Tensor]:
+        def of(name: str) -> Tensor:
+            size: Tensor = self.gradients[self.like.get(name, name)][-1].size(Tensors, *inputs)
+            return size
+
+        return [of(name) for name in self.arguments]
+
+    @property
+    def quantities(self) -> list[tuple[Quantity, int | None]]:
+        """Each with the number of the argument that it is a derivative by."""
+        found: list[tuple[Quantity, int | None]] = [(self.value, None)]
+        for i, name in enumerate(self.arguments):
+            found += [(q, i) for q in self.gradients.get(name, ())]
+        return found
