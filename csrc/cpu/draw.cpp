@@ -22,7 +22,7 @@ struct Sums {
 
 template <class T>
 void forward(const DrawArguments& a, const std::array<Tensor, 4>& out) {
-  const EventPlan& plan = a.plan;
+  const ReductionPlan& plan = a.plan;
   const int64_t samples = a.samples();
   const Input<T> m(a.mu, plan.shape), lv(a.logvar, plan.shape);
   const Noise<T> noise(a.noise, a.z_plan.shape);
@@ -96,7 +96,7 @@ void sample_with_log_densities_op(Stack& stack) {
 template <class T>
 std::array<MaybeTensor, 2> backward(const DrawArguments& a,
                                     const std::array<MaybeTensor, 3>& incoming, OutputMask mask) {
-  const EventPlan &plan = a.plan, &z_plan = a.z_plan;
+  const ReductionPlan &plan = a.plan, &z_plan = a.z_plan;
   const auto of_event = [&](const MaybeTensor& grad) {
     return grad ? Input<T>::gradient(*grad, z_plan) : Input<T>(T(0));
   };

@@ -14,7 +14,7 @@ namespace {
 template <class T>
 class InputTiles {
  public:
-  InputTiles(const FormulaInputs& in, const EventPlan& plan) : count_(in.count) {
+  InputTiles(const FormulaInputs& in, const ReductionPlan& plan) : count_(in.count) {
     for (int i = 0; i < count_; ++i) {
       if (in.has(i)) {
         inputs_[i].emplace(*in.tensor[i], plan.shape);
@@ -65,7 +65,7 @@ class TargetCheck {
 };
 
 template <class T>
-void value(const FormulaKernels<T>& k, const FormulaInputs& in, const EventPlan& plan,
+void value(const FormulaKernels<T>& k, const FormulaInputs& in, const ReductionPlan& plan,
            const Tensor& out) {
   const InputTiles<T> tiles(in, plan);
   TargetCheck<T> targets(k);
@@ -87,7 +87,7 @@ std::array<InputGradient, kMaxInputs> wanted_of(const FormulaInputs& in, OutputM
 }
 
 template <class T>
-Found gradients(const FormulaKernels<T>& k, const FormulaInputs& in, const EventPlan& plan,
+Found gradients(const FormulaKernels<T>& k, const FormulaInputs& in, const ReductionPlan& plan,
                 const Input<T>& incoming, OutputMask mask) {
   const InputTiles<T> tiles(in, plan);
   return input_gradients<T>(plan, wanted_of(in, mask), [&](int64_t start, int n, T* const* out) {
@@ -101,7 +101,7 @@ Found gradients(const FormulaKernels<T>& k, const FormulaInputs& in, const Event
 // the target has none. Where something else is wanted it takes two.
 template <class T>
 Found value_and_gradients(const FormulaKernels<T>& k, const FormulaInputs& in,
-                          const EventPlan& plan, const Tensor& out, OutputMask mask) {
+                          const ReductionPlan& plan, const Tensor& out, OutputMask mask) {
   const T incoming = static_cast<T>(kLossGradient * plan.scale());
   const auto of = wanted_of(in, mask);
   bool one_pass = of[0] && !of[1];
@@ -167,7 +167,7 @@ Found value_and_gradients(const FormulaKernels<T>& k, const FormulaInputs& in,
 template <class Op>
 void forward(Stack& stack) {
   const FormulaInputs in = stack.take_inputs<typename Op::Formula>();
-  const Problem p = stack.take_problem(in);
+  const ResultSpec p = stack.take_result_spec(in);
   const Tensor out = p.plan.allocate(p.dtype, in.lead());
   p.is_double() ? value(Op::template kernels<double>(in), in, p.plan, out)
                 : value(Op::template kernels<float>(in), in, p.plan, out);
@@ -178,7 +178,7 @@ template <class Op>
 void backward(Stack& stack) {
   const auto incoming = stack.take<Tensor>();
   const FormulaInputs in = stack.take_inputs<typename Op::Formula>();
-  const Problem p = stack.take_problem(in);
+  const ResultSpec p = stack.take_result_spec(in);
   const OutputMask mask(stack.take_int());
   const auto run = [&]<class T>(T) {
     return gradients(Op::template kernels<T>(in), in, p.plan, Input<T>::gradient(incoming, p.plan),
@@ -190,7 +190,7 @@ void backward(Stack& stack) {
 template <class Op>
 void with_gradients(Stack& stack) {
   const FormulaInputs in = stack.take_inputs<typename Op::Formula>();
-  const Problem p = stack.take_problem(in);
+  const ResultSpec p = stack.take_result_spec(in);
   const OutputMask mask(stack.take_int());
   const Tensor out = p.plan.allocate(p.dtype, in.lead());
   const auto run = [&]<class T>(T) {

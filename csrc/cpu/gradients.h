@@ -10,7 +10,7 @@ namespace vae_ext {
 // an input that was broadcast is summed: in the kernel where the input is a single element, and
 // after it elsewhere. What is not wanted is empty; an absent input has none.
 template <class T, size_t N, class Compute>
-std::array<MaybeTensor, N> input_gradients(const EventPlan& plan,
+std::array<MaybeTensor, N> input_gradients(const ReductionPlan& plan,
                                            const std::array<InputGradient, N>& of,
                                            Compute compute) {
   std::array<MaybeTensor, N> found;
@@ -20,7 +20,7 @@ std::array<MaybeTensor, N> input_gradients(const EventPlan& plan,
     if (of[i].input == nullptr) continue;
     if (of[i] && of[i].input->numel() == 1 && !of[i].is_full(plan)) {
       found[i] = empty(shape_of(*of[i].input), of[i].input->scalar_type(), *of[i].input);
-      const EventPlan total(plan.shape, plan.event_dims, static_cast<int64_t>(Reduction::kSum));
+      const ReductionPlan total(plan.shape, plan.event_dims, static_cast<int64_t>(Reduction::kSum));
       reduce_terms<T>(total, *found[i], [&](int64_t start, int n, T* values) {
         T* out[N] = {};
         out[i] = values;

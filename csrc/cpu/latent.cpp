@@ -97,7 +97,7 @@ template <class T>
 Found gradients(const LatentArguments& a, const MaybeTensor& grad_z, const MaybeTensor& grad_kl,
                 OutputMask mask, const Tensor* outs) {
   const auto& k = kernels<T>();
-  const EventPlan& plan = a.kl.plan;
+  const ReductionPlan& plan = a.kl.plan;
   const int64_t samples = std::max<int64_t>(1, a.noise.n_samples);
   const Input<T> gz(grad_z, T(0), a.z_shape), raw_logvar(a.logvar, plan.shape);
   const Input<T> lv = raw_logvar.within(a.bounds);
@@ -162,7 +162,7 @@ Found gradients(const LatentArguments& a, const MaybeTensor& grad_z, const Maybe
 // The gradient of a noise tensor, in its shape: that of z.
 template <class T>
 Tensor write_noise_gradient(const Tensor& grad_z, const Tensor& logvar, const Tensor& noise) {
-  const EventPlan plan(shape_of(noise), 0, static_cast<int64_t>(Reduction::kNone));
+  const ReductionPlan plan(shape_of(noise), 0, static_cast<int64_t>(Reduction::kNone));
   const Input<T> g(grad_z, plan.shape), lv(logvar, plan.shape);
   return *input_gradients<T, 1>(
       plan, {InputGradient(noise, true)}, [&](int64_t start, int n, T* const* out) {

@@ -5,7 +5,7 @@
 
 #include <array>
 
-#include "../ops/problems.h"
+#include "../ops/arguments.h"
 #include "kernels.h"
 
 namespace vae_ext {
@@ -41,7 +41,7 @@ class Input {
 
   // The incoming gradient of a reduced result, spread over the elements. The factor of a mean
   // belongs to it.
-  static Input gradient(const Tensor& grad, const EventPlan& plan) {
+  static Input gradient(const Tensor& grad, const ReductionPlan& plan) {
     if (plan.scalar()) {
       double value = 0;
       kernels<double>().load(1, storage_of(grad.scalar_type()), grad.const_data_ptr(), 1, &value);

@@ -11,7 +11,7 @@ namespace vae_ext {
 // terms(start, n, out) computes n elementwise terms; they are stored, or summed over events or
 // over everything, as the plan says.
 template <class T, class Terms>
-void reduce_terms(const EventPlan& plan, const Tensor& out, Terms terms) {
+void reduce_terms(const ReductionPlan& plan, const Tensor& out, Terms terms) {
   const Output<T> result(out);
   const bool everything = plan.scalar();
   const int64_t n_events = everything ? 1 : plan.n_events;
@@ -58,7 +58,7 @@ void reduce_terms(const EventPlan& plan, const Tensor& out, Terms terms) {
 // Sums over all elements of the terms that body(start, n, terms) computes, kSums of each element:
 // the first times the plan's factor, the others as they are. A sum without a tensor is left out.
 template <class T, size_t kSums, class Body>
-void sum_everything(const EventPlan& plan, const std::array<const Tensor*, kSums>& outs,
+void sum_everything(const ReductionPlan& plan, const std::array<const Tensor*, kSums>& outs,
                     Body body) {
   const int64_t chunks = (plan.numel + kChunk - 1) / kChunk;
   std::vector<std::array<double, kSums>> sums(static_cast<size_t>(chunks));

@@ -41,7 +41,7 @@ struct BoundedKL : Map<Standard, kSums_> {
 }  // namespace
 
 Tensor kl_to_standard(const LatentArguments& a) {
-  const EventPlan& plan = a.kl.plan;
+  const ReductionPlan& plan = a.kl.plan;
   return reduced<BoundedKL>(Launcher(a.mu), plan, a.kl.dtype, a.mu, [&](auto& body, int width) {
     body.bounds = a.bounds;
     body.in[0] = Operand(a.mu, plan.shape, width);

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "../math/sampling.h"
-#include "../ops/problems.h"
+#include "../ops/arguments.h"
 #include "launch.cuh"
 
 namespace vae_ext {

@@ -63,7 +63,7 @@ struct Densities {
 // Samples first ... first + kSamples - 1.
 template <int kSamples>
 void some_samples(const DrawArguments& a, const std::array<Tensor, 4>& out, int64_t first) {
-  const EventPlan& plan = a.plan;
+  const ReductionPlan& plan = a.plan;
   const Tensor &z = out[0], density[] = {out[1], out[2]};
   const Launcher launcher(a.mu);
   const auto fill = [&](auto& body, int width) {
@@ -173,7 +173,7 @@ struct DensitiesBackward {
 template <DrawGradient kGradient>
 std::array<MaybeTensor, 2> backward(const DrawArguments& a,
                                     const std::array<MaybeTensor, 3>& incoming, OutputMask mask) {
-  const EventPlan& plan = a.plan;
+  const ReductionPlan& plan = a.plan;
   const auto fill = [&](DensitiesBackward<kGradient>& body, int width) {
     const auto of_event = [&](const MaybeTensor& grad, int64_t* shift) {
       if (!grad) return Operand::constant(0);

@@ -54,7 +54,7 @@ struct Bodies<F, std::integer_sequence<int, I...>> {
   };
 };
 
-void set_inputs(Operand* operands, const FormulaInputs& in, const EventPlan& plan, int width) {
+void set_inputs(Operand* operands, const FormulaInputs& in, const ReductionPlan& plan, int width) {
   for (int i = 0; i < in.count; ++i) {
     operands[i] = Operand(in.tensor[i], in.number[i], plan.shape, width);
   }
@@ -63,7 +63,7 @@ void set_inputs(Operand* operands, const FormulaInputs& in, const EventPlan& pla
 using Found = std::array<MaybeTensor, kMaxInputs>;
 
 template <class F>
-Tensor value(const FormulaInputs& in, const Problem& p) {
+Tensor value(const FormulaInputs& in, const ResultSpec& p) {
   return reduced<Bodies<F>::template ValueMap>(
       Launcher(in.lead()), p.plan, p.dtype, in.lead(),
       [&](auto& body, int width) { set_inputs(body.in, in, p.plan, width); });
@@ -71,8 +71,8 @@ Tensor value(const FormulaInputs& in, const Problem& p) {
 
 // The gradients for an incoming one, and the sums of `totals` (the value's) in the same pass.
 template <class F, bool kValue, class Incoming>
-Found differentiate(const FormulaInputs& in, const Problem& p, OutputMask mask, Incoming incoming,
-                    const Totals<kValue>& totals) {
+Found differentiate(const FormulaInputs& in, const ResultSpec& p, OutputMask mask,
+                    Incoming incoming, const Totals<kValue>& totals) {
   constexpr int N = F::kInputs;
   using Derivatives = typename Bodies<F>::template Derivatives<kValue>;
   const Launcher launcher(in.lead());
@@ -124,7 +124,7 @@ auto with_formula(const FormulaInputs& in, Run run) {
 template <class F>
 void forward(Stack& stack) {
   const FormulaInputs in = stack.take_inputs<F>();
-  const Problem p = stack.take_problem(in);
+  const ResultSpec p = stack.take_result_spec(in);
   stack.give(0, with_formula<F>(in, [&]<class G>() { return value<G>(in, p); }));
 }
 
@@ -132,7 +132,7 @@ template <class F>
 void backward(Stack& stack) {
   const auto grad = stack.take<Tensor>();
   const FormulaInputs in = stack.take_inputs<F>();
-  const Problem p = stack.take_problem(in);
+  const ResultSpec p = stack.take_result_spec(in);
   const OutputMask mask(stack.take_int());
   const auto incoming = [&](int width) { return Operand::gradient(grad, p.plan, width); };
   const auto run = [&]<class G>() { return differentiate<G, false>(in, p, mask, incoming, {}); };
@@ -142,7 +142,7 @@ void backward(Stack& stack) {
 template <class F>
 void with_gradients(Stack& stack) {
   const FormulaInputs in = stack.take_inputs<F>();
-  const Problem p = stack.take_problem(in);
+  const ResultSpec p = stack.take_result_spec(in);
   const OutputMask mask(stack.take_int());
   const Tensor out = p.plan.allocate(p.dtype, in.lead());
   const auto incoming = [&](int) { return Operand::constant(kLossGradient * p.plan.scale()); };

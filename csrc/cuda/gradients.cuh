@@ -16,7 +16,7 @@ struct Totals {
 // the gradients, each in its input's shape, layout and dtype. The gradient of an input that was
 // broadcast is summed after the pass. What is not wanted is empty; an absent input has none.
 template <class Body, size_t N, class Fill>
-std::array<MaybeTensor, N> input_gradients(const Launcher& launcher, const EventPlan& plan,
+std::array<MaybeTensor, N> input_gradients(const Launcher& launcher, const ReductionPlan& plan,
                                            bool is_double, const Tensor& lead,
                                            const std::array<InputGradient, N>& of, Fill fill,
                                            const Totals<Body::kSums>& totals = {}) {

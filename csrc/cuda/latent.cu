@@ -71,7 +71,7 @@ Tensor sample(const LatentArguments& a) {
 }
 
 std::pair<Tensor, Tensor> sample_and_kl(const LatentArguments& a) {
-  const EventPlan& plan = a.kl.plan;
+  const ReductionPlan& plan = a.kl.plan;
   const bool summed = plan.scalar() || (plan.reduction == Reduction::kEvent && plan.event_size > 1);
   if (a.noise.n_samples > 0 || !summed) {  // two passes: their elements differ, or both are stored
     return {sample(a), kl_to_standard(a)};
@@ -169,7 +169,7 @@ using Found = std::array<MaybeTensor, 2>;
 // where the gradients go, if not to new tensors.
 Found gradients(const LatentArguments& a, const MaybeTensor& grad_z, const MaybeTensor& grad_kl,
                 OutputMask mask, const Tensor* outs = nullptr) {
-  const EventPlan& plan = a.kl.plan;
+  const ReductionPlan& plan = a.kl.plan;
   const int64_t n_samples = a.noise.n_samples;
   const auto run = [&]<bool kMany>() {
     return input_gradients<SamplingBackward<kMany>, 2>(
@@ -206,7 +206,7 @@ struct NoiseDerivative {  // incoming, logvar
 
 // The gradient of a noise tensor, in its shape: that of z.
 Tensor noise_gradient(const Tensor& grad_z, const Tensor& logvar, const Tensor& noise) {
-  const EventPlan plan(shape_of(noise), 0, static_cast<int64_t>(Reduction::kNone));
+  const ReductionPlan plan(shape_of(noise), 0, static_cast<int64_t>(Reduction::kNone));
   const bool is_double = sample_type(grad_z, logvar) == ScalarType::Double;
   const auto out = input_gradients<Map<NoiseDerivative>, 1>(
       Launcher(grad_z), plan, is_double, noise, {InputGradient(noise, true)},

@@ -2,7 +2,7 @@
 // the cheap cases told from the others on the host.
 #pragma once
 
-#include "../ops/problems.h"
+#include "../ops/arguments.h"
 #include "launch.cuh"
 
 namespace vae_ext {
@@ -108,7 +108,7 @@ struct Operand {
 
   // The incoming gradient of a reduced result, spread over the elements. The factor of a mean
   // belongs to it.
-  static Operand gradient(const Tensor& grad, const EventPlan& plan, int width) {
+  static Operand gradient(const Tensor& grad, const ReductionPlan& plan, int width) {
     if (plan.reduction == Reduction::kNone) return Operand(grad, plan.shape, width);
     Shape sizes = shape_of(grad);
     Shape strides = strides_of(grad);

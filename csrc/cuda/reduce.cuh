@@ -163,7 +163,7 @@ void launch_sums(const Launcher& launcher, int64_t n_events, int64_t event_size,
 // An elementwise value, stored or summed as the plan says. fill(body, width) gives a Body<kSums>,
 // whose first output is the value, its inputs.
 template <template <int> class Body, class Fill>
-Tensor reduced(const Launcher& launcher, const EventPlan& plan, ScalarType dtype,
+Tensor reduced(const Launcher& launcher, const ReductionPlan& plan, ScalarType dtype,
                const Tensor& lead, Fill fill) {
   Tensor out = plan.allocate(dtype, lead);
   const bool is_double = dtype == ScalarType::Double;

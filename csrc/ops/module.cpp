@@ -15,7 +15,7 @@
 #include "../math/divergences.h"
 #include "../math/likelihoods.h"
 #include "../math/philox.h"
-#include "problems.h"
+#include "arguments.h"
 
 #define VAE_EXT_NOISE \
   "Tensor? noise, Tensor? seed, SymInt seed_value, SymInt stream, SymInt n_samples"

@@ -4,7 +4,7 @@
 
 #include <torch/csrc/stable/library.h>
 
-#include "problems.h"
+#include "arguments.h"
 
 namespace vae_ext {
 
@@ -54,9 +54,9 @@ class Stack {
     return in;
   }
 
-  Problem take_problem(const FormulaInputs& in) {
+  ResultSpec take_result_spec(const FormulaInputs& in) {
     const int64_t event_dims = take_int();
-    return in.problem(event_dims, take_int());
+    return in.result_spec(event_dims, take_int());
   }
 
   NoiseArguments take_noise() {

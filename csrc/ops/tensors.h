@@ -190,7 +190,7 @@ inline Tensor empty_result(const Shape& shape, ScalarType dtype, const Tensor& l
 enum class Reduction : int64_t { kNone, kEvent, kSum, kMean, kBatchMean };
 
 // How the elements of `shape` fall into events and what comes of them.
-struct EventPlan {
+struct ReductionPlan {
   Shape shape;
   Reduction reduction;
   int64_t event_dims;  // trailing dimensions of one event, resolved
@@ -198,7 +198,7 @@ struct EventPlan {
   int64_t n_events;
   int64_t event_size;
 
-  EventPlan(Shape full, int64_t dims, int64_t reduction_code)
+  ReductionPlan(Shape full, int64_t dims, int64_t reduction_code)
       : shape(std::move(full)),
         reduction(static_cast<Reduction>(reduction_code)),
         event_dims(dims),

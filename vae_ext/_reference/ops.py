@@ -15,7 +15,7 @@ from .formulas import REDUCTION_NAMES, Terms, evaluate
 
 Maybe = Tensor | None
 Arguments = Sequence[Any]
-HARD, SOFT = 1, 2  # Bounds::Kind of csrc/ops/problems.h
+HARD, SOFT = 1, 2  # Bounds::Kind of csrc/ops/arguments.h
 
 
 def formula(terms: Terms, tensors: Arguments, options: Arguments) -> Tensor:

@@ -23,8 +23,8 @@ struct Bounds {
 };
 
 // Shape, events and dtype of an op's results.
-struct Problem {
-  EventPlan plan;
+struct ResultSpec {
+  ReductionPlan plan;
   ScalarType dtype;
 
   bool is_double() const { return dtype == ScalarType::Double; }
@@ -42,12 +42,12 @@ struct InputGradient {
   InputGradient(const MaybeTensor& t, bool w) : input(t ? &*t : nullptr), wanted(w && t) {}
 
   explicit operator bool() const { return wanted; }
-  bool is_full(const EventPlan& plan) const { return has_shape(*input, plan.shape); }
+  bool is_full(const ReductionPlan& plan) const { return has_shape(*input, plan.shape); }
 };
 
 // Where the elements of an input's gradient are written: in the input's layout and dtype, or in the
 // full shape if it was broadcast, which fit_gradient() sums. Empty if it is not wanted.
-inline Tensor allocate_gradient(const EventPlan& plan, const InputGradient& of) {
+inline Tensor allocate_gradient(const ReductionPlan& plan, const InputGradient& of) {
   if (of.out != nullptr) return *of.out;
   const ScalarType dtype = of.input->scalar_type();
   if (!of) return empty({0}, dtype, *of.input);
@@ -55,7 +55,8 @@ inline Tensor allocate_gradient(const EventPlan& plan, const InputGradient& of) 
   return empty(plan.shape, arithmetic_type(dtype), *of.input);
 }
 
-inline Tensor fit_gradient(const EventPlan& plan, const InputGradient& of, const Tensor& written) {
+inline Tensor fit_gradient(const ReductionPlan& plan, const InputGradient& of,
+                           const Tensor& written) {
   return !of || of.is_full(plan) ? written : sum_to(written, *of.input);
 }
 
@@ -73,7 +74,7 @@ struct FormulaInputs {
   bool has(int i) const { return tensor[i].has_value(); }
 
   // The inputs broadcast with each other. Bool and integer targets follow the others' dtype.
-  Problem problem(int64_t event_dims, int64_t reduction) const {
+  ResultSpec result_spec(int64_t event_dims, int64_t reduction) const {
     Shape shape = shape_of(lead());
     ScalarType dtype = lead().scalar_type();
     for (int i = 1; i < count; ++i) {
@@ -82,7 +83,7 @@ struct FormulaInputs {
       if (storage_of(tensor[i]->scalar_type()) == Storage::kByte) continue;
       dtype = promote(dtype, tensor[i]->scalar_type());
     }
-    return {EventPlan(std::move(shape), event_dims, reduction), dtype};
+    return {ReductionPlan(std::move(shape), event_dims, reduction), dtype};
   }
 };
 
@@ -117,7 +118,7 @@ struct LatentArguments {
   Tensor mu, logvar;
   NoiseArguments noise;
   Bounds bounds;
-  Problem kl;
+  ResultSpec kl;
   Shape z_shape;
 
   LatentArguments(Tensor mu_, Tensor logvar_, NoiseArguments noise_, const Bounds& bounds_ = {},
@@ -127,7 +128,7 @@ struct LatentArguments {
         logvar(std::move(logvar_)),
         noise(std::move(noise_)),
         bounds(bounds_),
-        kl{EventPlan(shape_of(mu), event_dims, reduction), sample_type(mu, logvar)},
+        kl{ReductionPlan(shape_of(mu), event_dims, reduction), sample_type(mu, logvar)},
         z_shape(noise.sample_shape(kl.plan.shape)) {}
 
   bool is_double() const { return kl.is_double(); }
@@ -143,8 +144,8 @@ struct DrawArguments {
   Tensor mu, logvar;
   NoiseArguments noise;
   DrawGradient gradient;
-  EventPlan plan;    // of mu
-  EventPlan z_plan;  // of all the samples
+  ReductionPlan plan;    // of mu
+  ReductionPlan z_plan;  // of all the samples
   ScalarType dtype;
 
   DrawArguments(Tensor mu_, Tensor logvar_, NoiseArguments noise_, int64_t event_dims,
