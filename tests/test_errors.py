@@ -221,7 +221,16 @@ def test_each_argument_is_named(case: Case) -> None:
 def test_parameters_of_the_loss(likelihood: str) -> None:
     with pytest.raises(TypeError, match=r"obs_scale was given, expected .* for the likelihood"):
         vae_ext.elbo_loss(M, M.sigmoid(), M, V, likelihood=likelihood, obs_scale=1.0)
-    for name in LIKELIHOODS[likelihood].parameters:
+    own = LIKELIHOODS[likelihood].parameters
+    if "logvar" not in own:  # its default says nothing, another value would be lost
+        tensors = (M, M.sigmoid(), M, V)
+        assert vae_ext.nn.ELBOLoss(likelihood, obs_logvar=0.0)(*tensors).isfinite()
+        assert vae_ext.elbo_loss(*tensors, likelihood=likelihood, obs_logvar=0.0).isfinite()
+        with pytest.raises(TypeError, match=r"obs_logvar was given, expected"):
+            vae_ext.nn.ELBOLoss(likelihood, obs_logvar=1.0)
+        with pytest.raises(TypeError, match=r"obs_logvar was given, expected"):
+            vae_ext.elbo_loss(*tensors, likelihood=likelihood, obs_logvar=1.0)
+    for name in own:
         with pytest.raises(TypeError, match=f"{name} was 'x'"):
             vae_ext.elbo_loss(M, M, M, V, likelihood=likelihood, **{f"obs_{name}": "x"})
 

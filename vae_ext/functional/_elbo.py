@@ -15,6 +15,7 @@ from ._divergences import gaussian_kl
 __all__ = ["elbo_loss"]
 
 OBSERVED = "obs_"  # before a parameter's name, since the latent has a logvar too
+PARAMETERS = {f"{OBSERVED}{name}" for entry in LIKELIHOODS.values() for name in entry.parameters}
 
 
 def likelihood_and_parameters(
@@ -25,14 +26,14 @@ def likelihood_and_parameters(
     if entry is None:
         raise ValueError(f"likelihood was {likelihood!r}, expected one of {list(LIKELIHOODS)}")
     own = {f"{OBSERVED}{name}": name for name in entry.parameters}
-    for name in parameters:
-        if name not in own:
-            expected = ", ".join(own) or "no parameters"
-            raise TypeError(
-                f"{name} was given, expected {expected} for the likelihood {likelihood!r}"
-            )
-    function: Callable[..., Tensor] = getattr(_likelihoods, entry.formula.op)
-    return function, {own[name]: value for name, value in parameters.items()}
+    for name, value in parameters.items():
+        # The 0 that another likelihood has by default says nothing.
+        if name in own or (name in PARAMETERS and type(value) in (int, float) and value == 0):
+            continue
+        expected = ", ".join(own) or "no parameters"
+        raise TypeError(f"{name} was given, expected {expected} for the likelihood {likelihood!r}")
+    function: Callable[..., Tensor] = getattr(_likelihoods, f"{likelihood}_log_likelihood")
+    return function, {own[name]: value for name, value in parameters.items() if name in own}
 
 
 def dropped_where(off: Tensor, *tensors: Tensor) -> list[Tensor]:
@@ -65,8 +66,8 @@ def elbo_loss(
             [n_samples, \*target.shape], over whose samples the log-likelihood is averaged.
         target: the data, as the likelihood takes it.
         mu, logvar: parameters of q(z|x); their events are the target's.
-        likelihood: "bernoulli" or "gaussian": the functions of these names before
-            `_log_likelihood`.
+        likelihood: the name of a function without `_log_likelihood`, such as "bernoulli",
+            "gaussian" or "laplace".
         beta: weight of the KL term, a float or a scalar tensor. At exactly 0 the term is dropped,
             with its gradients, whatever the KL is.
         event_dims: trailing dimensions of one event, for target and latent alike; None: all but
@@ -74,7 +75,7 @@ def elbo_loss(
         reduction: "event" (one loss per event), "sum" or "batchmean". "none" and "mean" raise:
             data and latent have different elements.
         parameters: those that the likelihood takes besides, each by its name after `obs_`, a float
-            or a tensor: `obs_logvar` for "gaussian".
+            or a tensor: `obs_logvar` for "gaussian", `obs_log_scale` for "laplace".
 
     Returns:
         The loss in nats. Gradients flow to every tensor.

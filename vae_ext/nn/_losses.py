@@ -215,7 +215,7 @@ class ELBOLoss(WithParameters):
         **parameters: Value,
     ) -> None:
         flags = {n: bool(parameters.pop(n)) for n in list(parameters) if n.startswith("learned_")}
-        likelihood_and_parameters(likelihood, parameters)  # which names what is not expected
+        _, given = likelihood_and_parameters(likelihood, parameters)
         entry = LIKELIHOODS[likelihood]
         learned = flags.pop(entry.learned, False)
         for name, wanted in flags.items():
@@ -223,8 +223,8 @@ class ELBOLoss(WithParameters):
                 raise ValueError(
                     f"{name} was True, expected False for the likelihood {likelihood!r}"
                 )
-        zeros: dict[str, Value] = {f"{OBSERVED}{name}": 0.0 for name in entry.parameters}
-        super().__init__(entry, {**zeros, **parameters}, learned)
+        values = {f"{OBSERVED}{name}": given.get(name, 0.0) for name in entry.parameters}
+        super().__init__(entry, values, learned)
         checks.reduction(reduction, ("event", "sum", "batchmean"))
         checks.scalar("beta", beta)
         self.likelihood, self.beta = likelihood, beta
