@@ -60,7 +60,7 @@ def likelihood(
         like={} if "target" in gradients else {"target": entry.prediction},
         naive={**eager, "distributions": law},
         makes=makes,
-        one_pass=True,
+        one_pass=formula.one_pass,
         words=words,
         **more,
     )

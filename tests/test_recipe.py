@@ -126,7 +126,7 @@ def unit_dmean(m: Any, mean: Any, target: Any) -> Any:
     "README.md": [
         ("| `elbo_loss(", "| `unit_log_likelihood(mean, target)` | and `nn.UnitNLL` |\n")
     ],
-    "CHANGELOG.md": [("# Changelog", "")],
+    "CHANGELOG.md": [("- CPU kernels", "- `unit_log_likelihood`.\n")],
 }
 TESTS = [
     *("parity", "gradients", "ops", "memory", "edges", "errors", "modes", "elbo", "layouts"),

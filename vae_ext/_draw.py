@@ -23,7 +23,7 @@ class Samples(NamedTuple):
     log_p: Tensor
     gradient: str
     # Zeros [n_samples, batch], by whose gradient doubly_reparameterized_iwae tells the backward
-    # pass of the draw what each sample's z weighs (weighting.py); that estimate takes them out.
+    # pass of the draw what each sample's z weighs (_weighting.py); that estimate takes them out.
     weights: list[Tensor]
 
 

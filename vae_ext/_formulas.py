@@ -25,6 +25,7 @@ class Formula:
     arguments: tuple[str, ...]
     terms: Terms
     numbers: int = 0
+    one_pass: bool = False  # there is an op for value and gradients together
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +47,17 @@ class Likelihood:
     learned: str = ""
 
     @property
+    def op(self) -> str:
+        return f"{self.name}_log_likelihood"
+
+    @property
     def formula(self) -> Formula:
         return Formula(
-            f"{self.name}_log_likelihood",
+            self.op,
             (self.prediction, "target", *self.parameters),
             self.terms,
             len(self.parameters),
+            one_pass=True,
         )
 
 

@@ -9,16 +9,16 @@ from torch import Tensor
 
 from ._native import library
 from ._native.dispatch import BY_OP, REFERENCE
-from ._native.ops import call, op
+from ._native.ops import call
 from ._reference.ops import PLAIN
 
 FUNCTIONS: dict[str, Any] = {}
-OPS: dict[str, Any] = {}  # looked up once: for a small batch that costs as much as the arithmetic
 if library.available:
     from ._autograd import DIRECT
 
-    FUNCTIONS = dict(DIRECT)
-    OPS = {name: op(name) for name in DIRECT}
+    FUNCTIONS.update(DIRECT)
+# Beside the Functions that have them, since compilers do not look into a Function.
+OPS = {name: function.op for name, function in FUNCTIONS.items()}
 
 
 def run(way: int, name: str, tensors: tuple[Tensor | None, ...], options: tuple[Any, ...]) -> Any:

@@ -62,10 +62,10 @@ struct Densities {
 
 // Samples first ... first + kSamples - 1.
 template <int kSamples>
-void some_samples(const DrawArguments& a, const std::array<Tensor, 4>& out, int64_t first) {
+void some_samples(const Launcher& launcher, const DrawArguments& a,
+                  const std::array<Tensor, 4>& out, int64_t first) {
   const ReductionPlan& plan = a.plan;
   const Tensor &z = out[0], density[] = {out[1], out[2]};
-  const Launcher launcher(a.mu);
   const auto fill = [&](auto& body, int width) {
     int64_t shift = 0;  // of contiguous tensors: plan.numel
     body.mu = Operand(a.mu, plan.shape, width);
@@ -105,9 +105,11 @@ void some_samples(const DrawArguments& a, const std::array<Tensor, 4>& out, int6
 void sample_with_log_densities_op(Stack& stack) {
   const DrawArguments a = stack.take_draw();
   const auto out = a.allocate();
+  const Launcher launcher(a.mu);
   int64_t done = 0;
-  for (; done + kTogether <= a.samples(); done += kTogether) some_samples<kTogether>(a, out, done);
-  for (; done < a.samples(); ++done) some_samples<1>(a, out, done);
+  for (; done + kTogether <= a.samples(); done += kTogether)
+    some_samples<kTogether>(launcher, a, out, done);
+  for (; done < a.samples(); ++done) some_samples<1>(launcher, a, out, done);
   for (int i = 0; i < 4; ++i) stack.give(i, out[i]);
 }
 

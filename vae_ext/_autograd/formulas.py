@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from .._checks import REDUCTIONS
-from .._formulas import FORMULAS, LIKELIHOODS, Formula
+from .._formulas import FORMULAS, Formula
 from .._native.ops import OPS, call, op
 from .function import OUTPUT_MASKS, Found, Maybe, NativeFunction, only_needed
 
@@ -106,5 +106,8 @@ def one_pass_function_of(function: type[FormulaFunction]) -> type[FormulaFunctio
 
 
 FUNCTIONS = [function_of(formula) for formula in FORMULAS]
-LIKELIHOOD_OPS = [likelihood.formula.op for likelihood in LIKELIHOODS.values()]
-ONE_PASS = {f.name: one_pass_function_of(f) for f in FUNCTIONS if f.name in LIKELIHOOD_OPS}
+ONE_PASS = {
+    formula.op: one_pass_function_of(function)
+    for formula, function in zip(FORMULAS, FUNCTIONS, strict=True)
+    if formula.one_pass
+}

@@ -86,7 +86,7 @@ def gradients(
 # ---- Formulas ------------------------------------------------------------------------------------
 
 
-def register_formula(formula: Formula, one_pass: bool) -> None:
+def register_formula(formula: Formula) -> None:
     def value(a: Any) -> Tensor:
         tensors = [getattr(a, name) for name in formula.arguments]
         dtype = result_dtype(*tensors)
@@ -98,7 +98,7 @@ def register_formula(formula: Formula, one_pass: bool) -> None:
 
     register(formula.op, value)
     register(f"{formula.op}_backward", backward)
-    if one_pass:
+    if formula.one_pass:
         register(f"{formula.op}_with_gradients", lambda a: (value(a), *backward(a)))
 
 
@@ -168,7 +168,7 @@ def sample_with_log_densities(a: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def register_all() -> None:
     for formula in FORMULAS:
-        register_formula(formula, one_pass=formula.op.endswith("_log_likelihood"))
+        register_formula(formula)
     register("reparameterize", reparameterize)
     register("reparameterize_backward", reparameterize_backward)
     register("reparameterize_dnoise", lambda a: empty_like(a.noise, a.noise.dtype))

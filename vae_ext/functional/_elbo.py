@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from .. import _checks as checks
-from .._formulas import LIKELIHOODS
-from . import _likelihoods
+from .._formulas import LIKELIHOODS, Likelihood
 from ._divergences import gaussian_kl
+from ._likelihoods import log_likelihood
 
 __all__ = ["elbo_loss"]
 
@@ -19,21 +17,23 @@ PARAMETERS = {f"{OBSERVED}{name}" for entry in LIKELIHOODS.values() for name in 
 
 
 def likelihood_and_parameters(
-    likelihood: str, parameters: dict[str, float | Tensor]
-) -> tuple[Callable[..., Tensor], dict[str, float | Tensor]]:
-    """The function of that name, and its parameters by the names that it has for them."""
+    likelihood: str, given: dict[str, float | Tensor]
+) -> tuple[Likelihood, dict[str, float | Tensor]]:
+    """The likelihood of that name, and all its parameters, 0 where they are not given."""
     entry = LIKELIHOODS.get(likelihood) if isinstance(likelihood, str) else None
     if entry is None:
         raise ValueError(f"likelihood was {likelihood!r}, expected one of {list(LIKELIHOODS)}")
-    own = {f"{OBSERVED}{name}": name for name in entry.parameters}
-    for name, value in parameters.items():
+    parameters: dict[str, float | Tensor] = {f"{OBSERVED}{name}": 0.0 for name in entry.parameters}
+    for name, value in given.items():
+        if name in parameters:
+            parameters[name] = value
         # The 0 that another likelihood has by default says nothing.
-        if name in own or (name in PARAMETERS and type(value) in (int, float) and value == 0):
-            continue
-        expected = ", ".join(own) or "no parameters"
-        raise TypeError(f"{name} was given, expected {expected} for the likelihood {likelihood!r}")
-    function: Callable[..., Tensor] = getattr(_likelihoods, f"{likelihood}_log_likelihood")
-    return function, {own[name]: value for name, value in parameters.items() if name in own}
+        elif name not in PARAMETERS or type(value) not in (int, float) or value != 0:
+            expected = ", ".join(parameters) or "no parameters"
+            raise TypeError(
+                f"{name} was given, expected {expected} for the likelihood {likelihood!r}"
+            )
+    return entry, parameters
 
 
 def dropped_where(off: Tensor, *tensors: Tensor) -> list[Tensor]:
@@ -86,7 +86,7 @@ def elbo_loss(
         ValueError: shapes that do not fit, devices that differ, an unknown `reduction` or
             `likelihood`, or `event_dims` out of range.
     """
-    function, options = likelihood_and_parameters(likelihood, parameters)
+    entry, parameters = likelihood_and_parameters(likelihood, parameters)
     checks.reduction(reduction, ("event", "sum", "batchmean"))
     beta = checks.scalar("beta", beta)
     checks.tensor("recon", recon)
@@ -113,7 +113,7 @@ def elbo_loss(
 
     # Scalars are reduced inside the kernels, with the divisor, so that the loss subtracts the
     # log-likelihood as it is: its gradient is then the one that was written with it.
-    ll = function(recon, target, **options, event_dims=data_dims, reduction=reduction)
+    ll = log_likelihood(entry, recon, target, (*parameters.values(),), data_dims, reduction)
     if sampled and reduction != "batchmean":  # whose events are those of all samples
         ll = ll.mean(0) if reduction == "event" else ll / recon.shape[0]
     # 0 times the KL of an encoder that overflows would be NaN, and so would its gradient.

@@ -74,7 +74,7 @@ def log_likelihood(
     if way == REFERENCE and of.largest_target is not None:
         checks.target_range(target, of.largest_target)
     try:
-        ll: Tensor = run(way, f"{of.name}_log_likelihood", tensors, options)
+        ll: Tensor = run(way, of.op, tensors, options)
     except RuntimeError as error:
         checks.raise_as_value_error(error, "target had the value ")
     if elementwise is not None and reduction == "none":

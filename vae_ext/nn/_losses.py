@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .. import _checks as checks
 from .._formulas import BERNOULLI, GAUSSIAN, LAPLACE, LIKELIHOODS, Likelihood
-from ..functional._elbo import OBSERVED, elbo_loss, likelihood_and_parameters
+from ..functional._elbo import elbo_loss, likelihood_and_parameters
 from ..functional._likelihoods import log_likelihood
 from ._options import options
 
@@ -215,15 +215,13 @@ class ELBOLoss(WithParameters):
         **parameters: Value,
     ) -> None:
         flags = {n: bool(parameters.pop(n)) for n in list(parameters) if n.startswith("learned_")}
-        _, given = likelihood_and_parameters(likelihood, parameters)
-        entry = LIKELIHOODS[likelihood]
+        entry, values = likelihood_and_parameters(likelihood, parameters)
         learned = flags.pop(entry.learned, False)
         for name, wanted in flags.items():
             if wanted:
                 raise ValueError(
                     f"{name} was True, expected False for the likelihood {likelihood!r}"
                 )
-        values = {f"{OBSERVED}{name}": given.get(name, 0.0) for name in entry.parameters}
         super().__init__(entry, values, learned)
         checks.reduction(reduction, ("event", "sum", "batchmean"))
         checks.scalar("beta", beta)
