@@ -3,7 +3,7 @@ people write instead."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,6 +56,10 @@ def plain(formula: Callable[..., Tensor], factor: float = 1, sign: int = 1) -> N
     return Naive(function, sign)
 
 
+def wanted(leaves: Sequence[Tensor]) -> list[Tensor]:
+    return [t for t in leaves if t.requires_grad]
+
+
 @dataclass(frozen=True, eq=False)
 class Case:
     """An op of tensors with `event_dims` and `reduction`. Of each argument the quantities that its
@@ -72,15 +76,26 @@ class Case:
     like: dict[str, str] = field(default_factory=dict)
     naive: dict[str, Naive] = field(default_factory=dict)
     # Makes normal variates the input of that name.
-    makes: dict[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+    makes: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+    required: int | None = None  # so many arguments, if not all
+    fixed: tuple[str, ...] = ()  # arguments that are data, without a gradient
     scale: float = 1  # of the normal variates, in float64
     # Of a float32 gradient, in units of 2^-24 of its magnitude.
     gradient_roundings: float = 10
+    # Below it a gradient is a product with a probability that has lost digits or is 0.
+    floor: float = 0
+    # So many times less is known of float64: where the oracle's derivatives cancel.
+    oracle_roundings: float = 1
     reduces: bool = True  # has event_dims and reduction
     measured: bool = True  # in docs/accuracy.md
     # The gradients of a scalar are stored before the incoming one is known.
     one_pass: bool = False
     words: int = 0  # of a benchmark: what forward and backward must move per element
+
+    @property
+    def least(self) -> int:
+        """How many arguments it must have."""
+        return len(self.arguments) if self.required is None else self.required
 
     def __repr__(self) -> str:
         return self.name
@@ -92,6 +107,13 @@ class Case:
             found.append(self.makes.get(name, torch.clone)(normals))
         return found
 
+    def leaves(self, tensors: Iterable[Tensor], wanted: Sequence[bool] = ()) -> list[Tensor]:
+        """Its inputs, all that have a gradient requiring it, or those of them that are wanted."""
+        tensors = list(tensors)
+        chosen = wanted or [True] * len(tensors)
+        named = zip(self.arguments, tensors, chosen, strict=False)
+        return [t.detach().requires_grad_(w and name not in self.fixed) for name, t, w in named]
+
     def elementwise(self, *inputs: Tensor) -> Tensor:
         return self.function(*inputs, reduction="none") if self.reduces else self.function(*inputs)
 
@@ -101,6 +123,8 @@ class Case:
 
     def gradient_magnitudes(self, *inputs: Tensor) -> list[Tensor]:
         def of(name: str) -> Tensor:
+            if name in self.fixed:
+                return torch.zeros(())
             size: Tensor = self.gradients[self.like.get(name, name)][-1].size(Tensors, *inputs)
             return size
 

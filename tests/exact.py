@@ -24,6 +24,19 @@ LOG_2PI = mpmath.log(2 * mpmath.pi)
 SERIES = [1 / (2 * mpmath.factorial(n)) for n in range(2, 26)]
 
 
+# Of the asymptotic series of lgamma and digamma, by odd and by even powers of 1 / y.
+BERNOULLI_NUMBERS = [mpmath.bernoulli(2 * k) / (2 * k * (2 * k - 1)) for k in range(1, 13)]
+DIGAMMA = [mpmath.bernoulli(2 * k) / (2 * k) for k in range(1, 13)]
+
+
+def series(coefficients: list[Any], w: Any) -> Any:
+    """w (c0 + c1 w^2 + ...)"""
+    total = np.zeros_like(w)
+    for c in reversed(coefficients):
+        total = total * w * w + to_long(c)
+    return total * w
+
+
 def to_long(x: Any) -> Any:
     """An mpmath number in 80 bits, without a stop at 64."""
     if not mpmath.isfinite(x):
@@ -52,6 +65,44 @@ class Bulk:
             total = total * small + to_long(c)
         return np.where(near, small * small * total, (np.expm1(d) - d) / 2)
 
+    @staticmethod
+    def log1p_minus_x(x: Any, one_plus_x: Any) -> Any:
+        near = np.abs(x) < 0.3
+        v = np.where(near, x, 0) / (2 + np.where(near, x, 0))
+        total = np.zeros_like(v)
+        for k in range(25, 0, -1):
+            total = total * v * v + to_long(mpmath.mpf(1) / (2 * k + 1))
+        return np.where(near, v * (2 * v * v * total - (2 + x) * v), np.log(one_plus_x) - x)
+
+    @staticmethod
+    def stirling_rest(y: Any) -> Any:
+        """Binet's function, from beyond 30 down by its recurrence."""
+        total, up = np.zeros_like(y), y
+        for _ in range(30):
+            low = up < 30
+            step = Bulk.binet_step(np.where(low, up, 30))
+            total = total + np.where(low, step, 0)
+            up = np.where(low, up + 1, up)
+        return total + series(BERNOULLI_NUMBERS, 1 / up)
+
+    @staticmethod
+    def binet_step(y: Any) -> Any:
+        """(y + 1/2) log(1 + 1/y) - 1"""
+        far = (y + LONG(0.5)) * Bulk.log1p_minus_x(1 / y, 1 + 1 / y) + 1 / (2 * y)
+        return np.where(y < 1, (y + LONG(0.5)) * np.log1p(1 / y) - 1, far)
+
+    @staticmethod
+    def digamma_rest(y: Any) -> Any:
+        total, up = np.zeros_like(y), y
+        for _ in range(30):
+            low = up < 30
+            at = np.where(low, up, 30)
+            # log(1 + 1/y) - (1/y + 1/(y + 1)) / 2
+            step = Bulk.log1p_minus_x(1 / at, 1 + 1 / at) + 1 / (2 * at * (at + 1))
+            total = total + np.where(low, step, 0)
+            up = np.where(low, up + 1, up)
+        return total - series(DIGAMMA, 1 / up) / up
+
 
 class Digits:
     """One mpmath number at a time."""
@@ -77,6 +128,23 @@ class Digits:
             return d * d / 4 + d**3 / 12 + d**4 / 48 + d**5 / 240
         return (mpmath.expm1(d) - d) / 2
 
+    @staticmethod
+    def log1p_minus_x(x: Any, one_plus_x: Any) -> Any:
+        with mpmath.workdps(100):
+            return mpmath.log(one_plus_x) - x if abs(x) > 0.3 else mpmath.log1p(x) - x
+
+    @staticmethod
+    def stirling_rest(y: Any) -> Any:
+        with mpmath.workdps(100):
+            y = mpmath.mpf(y)
+            leading = (y - mpmath.mpf(1) / 2) * mpmath.log(y) - y
+            return mpmath.loggamma(y) - leading - mpmath.log(2 * mpmath.pi) / 2
+
+    @staticmethod
+    def digamma_rest(y: Any) -> Any:
+        with mpmath.workdps(100):
+            return mpmath.digamma(y) - mpmath.log(y) + 1 / (2 * mpmath.mpf(y))
+
 
 class Tensors:
     """float64 tensors."""
@@ -89,6 +157,20 @@ class Tensors:
     def half_expm1_minus_x(d: Any) -> Any:
         near = d.abs() < 1e-3  # enough for a magnitude
         return torch.where(near, d * d / 4 * (1 + d / 3), (torch.expm1(d) - d) / 2)
+
+    @staticmethod
+    def log1p_minus_x(x: Any, one_plus_x: Any) -> Any:
+        return torch.where(x.abs() < 1e-3, -x * x / 2 * (1 - x / 1.5), torch.log(one_plus_x) - x)
+
+    @staticmethod
+    def stirling_rest(y: Any) -> Any:
+        far = torch.lgamma(y) - (y - 0.5) * torch.log(y) + y - float(LOG_2PI) / 2
+        return torch.where(y > 1e3, 1 / (12 * y), far)
+
+    @staticmethod
+    def digamma_rest(y: Any) -> Any:
+        far = torch.digamma(y) - torch.log(y) + 1 / (2 * y)
+        return torch.where(y > 1e3, -1 / (12 * y * y), far)
 
 
 Terms = Callable[..., tuple[Any, ...]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -34,8 +35,42 @@ class Draw:
         size = torch.exp(self.uniform(math.log(low), math.log(high)))
         return torch.where(self.uniform() < 0.5, -size, size)
 
+    def positive(self, low: float, high: float) -> Tensor:
+        return torch.exp(self.uniform(math.log(low), math.log(high)))
+
+    def gamma(self, shape: Tensor) -> Tensor:
+        return torch._standard_gamma(shape, generator=self.generator)
+
     def binary(self) -> Tensor:
         return (self.uniform() < 0.5).double()
+
+
+def count_sets(d: Draw, more: int = 0) -> Sets:
+    """A mean, a count of that law, a dispersion, and so many logits."""
+
+    def of(mean: Tensor, theta: Tensor, largest: float) -> list[Tensor]:
+        counts = torch.poisson(mean * d.gamma(theta) / theta, generator=d.generator)
+        logits = [d.normal(4) for _ in range(more)]
+        return [mean, counts.clamp(max=largest), theta, *logits]
+
+    wide = d.positive(1e-4, 1e5), d.positive(1e-3, 1e6)
+    mean = d.positive(0.5, 3e4)
+    return {
+        "ordinary": of(d.positive(0.01, 300), d.positive(0.05, 1e3), 6e4),
+        "wide": of(*wide, 1e5),
+        "far from the mean": [
+            d.positive(1e-4, 6e4),
+            d.positive(1, 6e4).floor(),
+            d.positive(1e-3, 6e4),
+            *(d.normal(10) for _ in range(more)),
+        ],
+        "at the mean": [
+            mean,
+            mean.round(),
+            d.positive(1e-3, 6e4),
+            *(d.normal() for _ in range(more)),
+        ],
+    }
 
 
 def kl_sets(d: Draw) -> Sets:
@@ -74,6 +109,20 @@ def sampling_sets(d: Draw) -> Sets:
         "ordinary": [d.normal(), d.normal(), d.normal()],
         "sweep": [d.log_uniform(1e-45, 1e6), d.log_uniform(1e-30, 60), d.normal()],
     }
+
+
+POSITIVE = [0.0, 1e-30, 1e-3, 1.0, 30.0, 1e4]
+OF_COUNTS = {
+    "target": [0.0, 1.0, 2.0, 100.0, 1e5],
+    "dispersion": [1e-3, 0.5, 1.0, 1e3, 1e6],
+    "logits": [-100.0, -20.0, 0.0, 3.0, 100.0],
+}
+
+
+def special_counts(arguments: Sequence[str]) -> list[Tensor]:
+    values = [OF_COUNTS.get(name.split("_")[-1], POSITIVE) for name in arguments]
+    table = torch.tensor(list(itertools.product(*values)), dtype=torch.float64)
+    return list(table.unbind(1))
 
 
 def special(arguments: int, targets: bool) -> list[Tensor]:

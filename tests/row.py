@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vae_ext import estimators as e
+from vae_ext._formulas import Likelihood
 from vae_ext.distributions import DiagonalGaussian
 
 D = 3  # of a latent
@@ -46,6 +47,12 @@ class Row:
 
 def normal(*shapes: Sequence[int]) -> list[Tensor]:
     return [torch.randn(s, dtype=torch.float64) for s in shapes]
+
+
+def made_of(entry: Likelihood, *normals: Tensor) -> list[Tensor]:
+    """Normal variates made the inputs of a likelihood."""
+    named = zip(entry.formula.arguments, normals, strict=False)
+    return [entry.makes.get(name, torch.clone)(t) for name, t in named]
 
 
 def two(b: int) -> list[Tensor]:

@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import vae_ext
 from tests.cases import REDUCING, Case
 from tests.devices import device, generator
+from tests.row import made_of
 from vae_ext._formulas import LIKELIHOODS
 from vae_ext._native import library as native
 from vae_ext.distributions import DiagonalGaussian
@@ -132,9 +133,9 @@ CASES: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: vae_ext.elbo_loss(M, M, M, V, reduction="none"), ValueError, "reduction was 'none'"),
     (lambda: vae_ext.elbo_loss(M, M, M, V, reduction="mean"), ValueError, "reduction was 'mean'"),
     (
-        lambda: vae_ext.elbo_loss(M, M, M, V, likelihood="poisson"),
+        lambda: vae_ext.elbo_loss(M, M, M, V, likelihood="geometric"),
         ValueError,
-        "likelihood was 'poisson'",
+        "likelihood was 'geometric'",
     ),
     (
         lambda: vae_ext.gaussian_kl(M, V, event_dims=3),
@@ -204,10 +205,11 @@ def test_each_argument_is_named(case: Case) -> None:
     tensors = [t.float() for t in case.inputs((3, 4))]
     for i, name in enumerate(case.arguments):
         is_parameter = case.one_pass and i > 1
+        wrong_dtype = INT.to(torch.complex64) if name in case.fixed else INT
         expected = "'x', expected a float or" if is_parameter else "a str, expected a torch.Tensor"
         for wrong, error, message in (
             ("x", TypeError, f"{name} was {expected}"),
-            (INT, TypeError, f"{name} had dtype torch.int64, expected one of"),
+            (wrong_dtype, TypeError, f"{name} had dtype {wrong_dtype.dtype}, expected one of"),
             (M.to_sparse(), TypeError, f"{name} had layout torch.sparse_coo"),
             (NESTED, TypeError, f"{name} was a nested tensor"),
             (META, ValueError, f"{name} was on meta, exp|expected the device of {name}, meta"),
@@ -219,20 +221,29 @@ def test_each_argument_is_named(case: Case) -> None:
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_parameters_of_the_loss(likelihood: str) -> None:
+    entry = LIKELIHOODS[likelihood]
+    x, t, *parameters = made_of(entry, *torch.randn(2 + len(entry.parameters), 3, 4))
+    given = {f"obs_{n}": value for n, value in zip(entry.parameters, parameters, strict=True)}
+    if entry.default is not None:
+        given = {}
+    tensors = (x, t, M, V)
     with pytest.raises(TypeError, match=r"obs_scale was given, expected .* for the likelihood"):
-        vae_ext.elbo_loss(M, M.sigmoid(), M, V, likelihood=likelihood, obs_scale=1.0)
-    own = LIKELIHOODS[likelihood].parameters
-    if "logvar" not in own:  # its default says nothing, another value would be lost
-        tensors = (M, M.sigmoid(), M, V)
-        assert vae_ext.nn.ELBOLoss(likelihood, obs_logvar=0.0)(*tensors).isfinite()
-        assert vae_ext.elbo_loss(*tensors, likelihood=likelihood, obs_logvar=0.0).isfinite()
-        with pytest.raises(TypeError, match=r"obs_logvar was given, expected"):
-            vae_ext.nn.ELBOLoss(likelihood, obs_logvar=1.0)
-        with pytest.raises(TypeError, match=r"obs_logvar was given, expected"):
-            vae_ext.elbo_loss(*tensors, likelihood=likelihood, obs_logvar=1.0)
-    for name in own:
+        vae_ext.elbo_loss(*tensors, likelihood=likelihood, obs_scale=1.0)
+    if "logvar" not in entry.parameters:  # its default says nothing, another value would be lost
+        assert vae_ext.nn.ELBOLoss(likelihood, obs_logvar=0.0, **given)(*tensors).isfinite()
+        assert vae_ext.elbo_loss(
+            *tensors, likelihood=likelihood, obs_logvar=0.0, **given
+        ).isfinite()
+        with pytest.raises(TypeError, match=r"obs_logvar.* was given, expected"):
+            vae_ext.nn.ELBOLoss(likelihood, obs_logvar=1.0, **given)
+        with pytest.raises(TypeError, match=r"obs_logvar.* was given, expected"):
+            vae_ext.elbo_loss(*tensors, likelihood=likelihood, obs_logvar=1.0, **given)
+    for name in entry.parameters:
         with pytest.raises(TypeError, match=f"{name} was 'x'"):
-            vae_ext.elbo_loss(M, M, M, V, likelihood=likelihood, **{f"obs_{name}": "x"})
+            vae_ext.elbo_loss(*tensors, likelihood=likelihood, **{**given, f"obs_{name}": "x"})
+    if given:
+        with pytest.raises(TypeError, match="no parameter was given, expected obs_"):
+            vae_ext.elbo_loss(*tensors, likelihood=likelihood)
 
 
 IMAGE = torch.randint(2, 256, (3, 700), dtype=torch.uint8)

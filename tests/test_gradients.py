@@ -12,6 +12,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 import vae_ext
 from tests.cases import REDUCING, REDUCTIONS, Case
+from tests.row import made_of
 from vae_ext._formulas import LIKELIHOODS, Likelihood
 
 
@@ -38,10 +39,10 @@ def of_case(case: Case, reduction: str, *shapes: tuple[int, ...]) -> tuple[objec
     def function(*t: Tensor) -> Tensor:
         return case.function(*t, reduction=reduction)
 
-    made = [
-        case.makes.get(name, torch.clone)(torch.randn(s, dtype=torch.float64)).requires_grad_()
+    made = case.leaves(
+        case.makes.get(name, torch.clone)(torch.randn(s, dtype=torch.float64))
         for name, s in zip(case.arguments, shapes, strict=False)
-    ]
+    )
     sizes = "x".join(str(len(s)) for s in shapes)
     return f"{case}-{sizes}-{reduction}", function, tuple(made)
 
@@ -56,8 +57,8 @@ def cases() -> list[tuple[object, ...]]:
             more = len(case.arguments) - 2
             found.append(of_case(case, reduction, *[FULL] * len(case.arguments)))
             if more:
-                found.append(of_case(case, reduction, FULL, FULL, *[ROW, ONE][-more:]))
-            if case.one_pass and more:
+                found.append(of_case(case, reduction, FULL, FULL, *[ROW, ONE, ROW][-more:]))
+            if case.one_pass and case.least == 2 < len(case.arguments):
                 found.append(of_case(case, reduction, FULL, FULL))
 
         def mu_prior(m: Tensor, v: Tensor, p: Tensor, reduction: str = reduction) -> Tensor:
@@ -98,8 +99,8 @@ def cases() -> list[tuple[object, ...]]:
 
             def elbo(*t: Tensor, entry: Likelihood = entry, reduction: str = reduction) -> Tensor:
                 recon, target, mu, logvar, beta, *parameters = t
-                if entry.target is not None:
-                    target = entry.target(target)
+                made = made_of(entry, recon, target, *parameters)
+                recon, target, *parameters = made
                 named = zip(entry.parameters, parameters, strict=True)
                 return vae_ext.elbo_loss(
                     recon,
@@ -115,7 +116,9 @@ def cases() -> list[tuple[object, ...]]:
             more = [ONE] * len(entry.parameters)
             for shape in ((3, 5), (2, 3, 5)):
                 name = f"elbo-{likelihood}-{reduction}-{len(shape)}d"
-                found.append((name, elbo, inputs(shape, (3, 5), FULL, FULL, ONE, *more)))
+                leaves = inputs(shape, (3, 5), FULL, FULL, ONE, *more)
+                leaves[1].requires_grad_(entry.target_gradient)
+                found.append((name, elbo, leaves))
     return found
 
 
@@ -137,8 +140,9 @@ def test_each_input_alone(function: Callable[..., object], tensors: tuple[Tensor
         parts = out if isinstance(out, tuple) else (out,)
         return sum((p * torch.linspace(1, 2, p.numel()).view(p.shape)).sum() for p in parts)  # type: ignore[return-value]
 
-    together = torch.autograd.grad(total(tensors), tensors)
-    for i, want in enumerate(together):
+    leaves = [i for i, t in enumerate(tensors) if t.requires_grad]
+    together = torch.autograd.grad(total(tensors), [tensors[i] for i in leaves])
+    for i, want in zip(leaves, together, strict=True):
         args = tuple(t.detach().requires_grad_(j == i) for j, t in enumerate(tensors))
         (alone,) = torch.autograd.grad(total(args), args[i])
         assert torch.equal(alone, want)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import vae_ext
-from tests.cases import REDUCING, Case
+from tests.cases import REDUCING, Case, wanted
 from tests.devices import allocated_by
 from tests.layouts import LAYOUTS
 
@@ -29,11 +29,11 @@ def test_same_bits_as_contiguous(
     for reduction in ("none", "event", "mean"):
         results = []
         for tensors in (plain, strided):
-            leaves = [t.detach().requires_grad_() for t in tensors]
+            leaves = op.leaves(tensors)
             out = op.function(*leaves, reduction=reduction)
             torch.manual_seed(1)
             grad = torch.randn(out.shape).to(out.dtype)
-            results.append((out.detach(), *torch.autograd.grad(out, leaves, grad)))
+            results.append((out.detach(), *torch.autograd.grad(out, wanted(leaves), grad)))
         for a, b in zip(*results, strict=True):
             assert torch.equal(a, b)
 
@@ -59,9 +59,10 @@ def test_sampling_from_strided_inputs(
 
 @pytest.mark.parametrize("op", REDUCING, ids=repr)
 def test_strided_incoming_gradients(op: Case) -> None:
-    leaves = [t.float().requires_grad_() for t in op.inputs((6, 8))]
+    tensors = op.leaves(t.float() for t in op.inputs((6, 8)))
+    leaves = wanted(tensors)
     for reduction, shape in (("none", (6, 8)), ("event", (6,))):
-        out = op.function(*leaves, reduction=reduction)
+        out = op.function(*tensors, reduction=reduction)
         grad = torch.randn(shape)
         want = torch.autograd.grad(out, leaves, grad, retain_graph=True)
         wide = torch.full((*shape, 3), math.nan)

@@ -36,10 +36,10 @@ Saving = tuple[str, Callable[[], object], list[Tensor]]
 
 def saved_by_case(case: Case) -> list[Saving]:
     """With all its arguments, and with the two that every op must have."""
-    tensors = [t.float().requires_grad_() for t in case.inputs((3, 40))]
+    tensors = case.leaves(t.float() for t in case.inputs((3, 40)))
     return [
         (f"{case}-{n}", lambda t=tensors[:n]: case.function(*t), tensors[:n])  # type: ignore[misc]
-        for n in {2, len(tensors)}
+        for n in {case.least, len(tensors)}
     ]
 
 

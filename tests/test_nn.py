@@ -183,7 +183,7 @@ def test_a_tensor_of_variances_is_a_buffer() -> None:
         (lambda: GaussianLatent(-1), r"prior_shape was \[-1\]"),
         (lambda: GaussianLatent(reduction="max"), "reduction was 'max'"),
         (lambda: BernoulliNLL(reduction="max"), "reduction was 'max'"),
-        (lambda: ELBOLoss("poisson"), "likelihood was 'poisson'"),
+        (lambda: ELBOLoss("geometric"), "likelihood was 'geometric'"),
         (lambda: ELBOLoss(reduction="mean"), "reduction was 'mean'"),
         (lambda: ELBOLoss(learned_variance=True), "learned_variance was True"),
     ],

@@ -15,7 +15,7 @@ from vae_ext import _C
 from vae_ext._autograd import FUNCTIONS
 from vae_ext._autograd.formulas import LOSS_GRADIENT
 from vae_ext._checks import GRADIENTS, REDUCTIONS
-from vae_ext._formulas import FORMULAS, Formula
+from vae_ext._formulas import FORMULAS, LIKELIHOODS, Formula
 from vae_ext._native.registration import INTERNAL
 from vae_ext._reference.ops import HARD, SOFT
 
@@ -36,26 +36,47 @@ Call = tuple[Callable[..., object], tuple[object, ...]]
 
 def samples_of(formula: Formula) -> Iterator[Call]:
     """Calls of an op, of its backward op, and of the one that computes both."""
-    target = torch.rand(3, 4)  # which every likelihood takes
-    first = [t(3, 4), target]
+    entry = {e.op: e for e in LIKELIHOODS.values()}.get(formula.op)
+    counts = entry is not None and not entry.target_gradient
+    makes = entry.makes if entry else {}
+
+    def made(*tensors: torch.Tensor) -> list[torch.Tensor]:
+        """The last arguments of the op, where it takes no others than positive ones."""
+        names = formula.arguments[-len(tensors) :] if tensors else ()
+        return [
+            makes.get(name, torch.clone)(x).detach() for name, x in zip(names, tensors, strict=True)
+        ]
+
+    def lead(x: torch.Tensor) -> torch.Tensor:
+        return makes.get(formula.arguments[0], torch.clone)(x)
+
+    def target(*shape: int) -> torch.Tensor:  # which that likelihood takes
+        return torch.randint(3, shape, dtype=torch.int32) if counts else torch.rand(shape)
+
+    first = [lead(t(3, 4)), target(3, 4)]
     absent = [None] * (len(formula.arguments) - 2)
-    numbers = [0.5] * formula.numbers
+    numbers: list[float] = [0.5] * formula.numbers
+    if formula.forms > 1:
+        numbers.append(0)
     op, backward = (getattr(OPS, formula.op + end).default for end in ("", "_backward"))
     yield op, (*first, *absent, *numbers, 1, EVENT)
-    yield op, (t(2, 3, 4, dtype=BF16), target, *absent, *numbers, 1, NONE)
-    yield op, (CL, CL.sigmoid(), *absent, *numbers, 3, NONE)
-    yield backward, (t(3), *first, *absent, *numbers, 1, EVENT, 3)
+    yield op, (lead(t(2, 3, 4, dtype=BF16)), target(3, 4), *absent, *numbers, 1, NONE)
+    last = target(*CL.shape).contiguous(memory_format=torch.channels_last)
+    yield op, (lead(CL), last, *absent, *numbers, 3, NONE)
+    mask = 1 if counts else 3
+    yield backward, (t(3), *first, *absent, *numbers, 1, EVENT, mask)
     variants: list[list[object]] = [absent]
     if absent:
-        rows = [t(4), t()][-len(absent) :]
-        variants += [rows, [t(3, 4, dtype=BF16) for _ in absent]]
+        rows = [t(4), t(), t(4)][-len(absent) :] if len(absent) < 3 else [t(4), t(), t(3, 4)]
+        rows = made(*rows)
+        variants += [rows, made(*(t(3, 4, dtype=BF16) for _ in absent))]
         yield op, (*first, *rows, *numbers, 1, NONE)
-        yield backward, (t(3, 4), *first, *rows, *numbers, 1, NONE, 15)
+        yield backward, (t(3, 4), *first, *rows, *numbers, 1, NONE, 29 if counts else 15)
     if hasattr(OPS, f"{formula.op}_with_gradients"):
         both = getattr(OPS, f"{formula.op}_with_gradients").default
         for more in variants:
             yield both, (*first, *more, *numbers, 1, SUM, 13)
-        yield both, (t(3, 4), torch.rand(4), *absent, *numbers, 1, SUM, 3)
+        yield both, (lead(t(3, 4)), target(4), *absent, *numbers, 1, SUM, mask)
 
 
 SAMPLES: list[Call] = [
@@ -123,6 +144,7 @@ def test_schemas_are_those_of_the_table(formula: Formula) -> None:
     numbers = [a.name for a in arguments if str(a.type) == "float"]
     last = formula.arguments[len(formula.arguments) - formula.numbers :]
     assert numbers == [f"{name}_value" for name in last]
+    assert (formula.forms > 1) == ("form" in [a.name for a in arguments])
 
 
 def test_codes_are_those_of_the_library() -> None:

@@ -55,9 +55,10 @@ EDITS: dict[str, list[tuple[str, str]]] = {
         ("LIKELIHOODS = {", "from ._reference.formulas import unit_terms\n\n"),
         (
             "LIKELIHOODS = {",
-            'UNIT = Likelihood("unit", "mean", unit_terms, lambda mean: Normal(mean, 1.0))\n',
+            "UNIT = Likelihood(\n"
+            '    "unit", "mean", unit_terms, lambda mean, t: Normal(mean, 1.0).log_prob(t)\n)\n',
         ),
-        (", LAPLACE)}", ", UNIT"),
+        (", LAPLACE, POISSON", ", UNIT"),
     ],
     "vae_ext/functional/_likelihoods.py": [
         (', "laplace_log_likelihood"]', ', "unit_log_likelihood"'),

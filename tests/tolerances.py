@@ -39,10 +39,12 @@ def reduced_tolerance(dtype: torch.dtype) -> float:
     return 1e-14 if dtype == torch.float64 else 5e-7
 
 
-def assert_within(actual: Tensor, exact: Tensor, magnitude: Tensor, tolerance: float) -> None:
+def assert_within(
+    actual: Tensor, exact: Tensor, magnitude: Tensor, tolerance: float, floor: float = 0
+) -> None:
     """|actual − exact| ≤ tolerance · magnitude, and the same NaN and infinities."""
     assert actual.shape == exact.shape
-    floor = SMALLEST[actual.dtype]
+    floor = max(floor, SMALLEST[actual.dtype])
     # Written so that NaN fails.
     error = (actual.double() - exact.double()).abs()
     equal = (actual.double() == exact.double()) | (actual.isnan() & exact.isnan())

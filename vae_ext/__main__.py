@@ -12,7 +12,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,7 +39,8 @@ class Check:
     exact: Function  # the reference, in float64
     eager: Function  # what is usually written
     inputs: int
-    target: Callable[[Tensor], Tensor] | None = None  # makes the second input one, of normals
+    makes: Sequence[Callable[[Tensor], Tensor] | None] = ()  # of normals, an input
+    fixed: int | None = None  # the input without a gradient
 
 
 def with_kl(z_and_kl: tuple[Tensor, Tensor]) -> Tensor:
@@ -82,11 +83,10 @@ def check_of(likelihood: Likelihood) -> Check:
         likelihood.formula.op,
         lambda *t: function(*t, reduction="mean"),
         lambda *t: reference.evaluate(likelihood.terms, *t, event_dims=1, reduction="mean"),
-        lambda prediction, target, *parameters: (
-            likelihood.law(prediction, *parameters).log_prob(target).mean()
-        ),
+        lambda *t: likelihood.usual(*t).mean(),
         len(likelihood.formula.arguments),
-        likelihood.target,
+        [likelihood.makes.get(name) for name in likelihood.formula.arguments],
+        1 if "target" in likelihood.makes else None,
     )
 
 
@@ -142,10 +142,9 @@ CHECKS = [
 def inputs_of(check: Check, device: torch.device) -> list[Tensor]:
     generator = torch.Generator().manual_seed(1)
     tensors = [torch.randn(ROWS, COLUMNS, generator=generator) for _ in range(check.inputs)]
-    if check.target is not None:
-        tensors[1] = check.target(tensors[1])
-    fixed = 1 if check.target is not None else None
-    return [t.to(device).requires_grad_(i != fixed) for i, t in enumerate(tensors)]
+    for i, make in enumerate(check.makes):
+        tensors[i] = tensors[i] if make is None else make(tensors[i])
+    return [t.to(device).requires_grad_(i != check.fixed) for i, t in enumerate(tensors)]
 
 
 def forward_backward(function: Function, leaves: list[Tensor]) -> list[Tensor]:

@@ -17,6 +17,7 @@ from ._reference.formulas import REDUCTION_NAMES
 FLOATING = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 BINARY = (torch.bool, torch.uint8)
 TARGETS = FLOATING + BINARY
+COUNTS = (*TARGETS, torch.int16, torch.uint16, torch.int32, torch.int64)
 STRIDED = torch.strided
 REDUCTIONS = {name: code for code, name in REDUCTION_NAMES.items()}
 

@@ -6,26 +6,39 @@ fake kernels, the loss of a variational autoencoder and the self-check.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Distribution, Laplace, Normal
+from torch.distributions import Bernoulli, Laplace, NegativeBinomial, Normal, Poisson
 
 from . import _checks as checks
+from ._reference import counts
 from ._reference.formulas import Terms, bernoulli_terms, gaussian_terms, kl_terms, laplace_terms
 
 
 @dataclass(frozen=True, eq=False)
 class Formula:
-    """`arguments` are tensors; for the last `numbers` of them a number can stand."""
+    """`arguments` are tensors; for the last `numbers` of them a number can stand. In which of the
+    forms they are given, if there are several, is said by the keyword `form` of `terms`."""
 
     op: str
     arguments: tuple[str, ...]
     terms: Terms
     numbers: int = 0
     one_pass: bool = False  # there is an op for value and gradients together
+    forms: int = 1
+    target_gradient: bool = True
+
+
+class Form(NamedTuple):
+    """What the inputs are called that an op takes in one form."""
+
+    prediction: str
+    parameters: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,19 +49,26 @@ class Likelihood:
     name: str
     prediction: str
     terms: Terms
-    # The same in torch.distributions, of the prediction and the parameters.
-    law: Callable[..., Distribution]
+    # log p(target) as people write it, of the prediction, the target and the parameters.
+    usual: Callable[..., Tensor]
     parameters: tuple[str, ...] = ()
+    default: float | None = 0.0  # of the parameters; None: they must be given
+    others: tuple[Form, ...] = ()  # other forms of the same law
     target_dtypes: tuple[torch.dtype, ...] = checks.FLOATING
     largest_target: float | None = None  # targets lie between 0 and it
-    # Makes normal variates targets, where not all real numbers are.
-    target: Callable[[Tensor], Tensor] | None = None
+    target_gradient: bool = True
+    # Makes normal variates the input of that name, where not all real numbers are.
+    makes: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
     # The argument by which a module makes the parameter one that is learned.
     learned: str = ""
 
     @property
     def op(self) -> str:
         return f"{self.name}_log_likelihood"
+
+    @property
+    def forms(self) -> tuple[Form, ...]:
+        return (Form(self.prediction, self.parameters), *self.others)
 
     @property
     def formula(self) -> Formula:
@@ -58,6 +78,8 @@ class Likelihood:
             self.terms,
             len(self.parameters),
             one_pass=True,
+            forms=len(self.forms),
+            target_gradient=self.target_gradient,
         )
 
 
@@ -65,27 +87,127 @@ def normal(mean: Tensor, logvar: Tensor) -> Normal:
     return Normal(mean, torch.exp(0.5 * logvar), validate_args=False)
 
 
+def usual_negative_binomial(mean: Tensor, target: Tensor, dispersion: Tensor) -> Tensor:
+    logits = torch.log(mean) - torch.log(dispersion)
+    law = NegativeBinomial(dispersion, logits=logits, validate_args=False)
+    log_p: Tensor = law.log_prob(target)
+    return log_p
+
+
+def usual_zero_inflated(
+    mean: Tensor, target: Tensor, dispersion: Tensor, zero_logits: Tensor
+) -> Tensor:
+    log_p = usual_negative_binomial(mean, target, dispersion)
+    present = log_p - torch.nn.functional.softplus(zero_logits)
+    absent = torch.nn.functional.logsigmoid(zero_logits)
+    return torch.where(target == 0, torch.logaddexp(absent, present), present)
+
+
+def usual_mixture(
+    mean1: Tensor, target: Tensor, mean2: Tensor, dispersion: Tensor, mixture_logits: Tensor
+) -> Tensor:
+    first = usual_negative_binomial(mean1, target, dispersion)
+    second = usual_negative_binomial(mean2, target, dispersion)
+    weights = torch.nn.functional.logsigmoid
+    return torch.logaddexp(first + weights(mixture_logits), second + weights(-mixture_logits))
+
+
+def some_counts(x: Tensor) -> Tensor:
+    return torch.floor(torch.exp(1.5 * x))
+
+
 GAUSSIAN_KL = Formula("gaussian_kl", ("mu", "logvar", "prior_mu", "prior_logvar"), kl_terms)
 BERNOULLI = Likelihood(
     "bernoulli",
     "logits",
     bernoulli_terms,
-    lambda logits: Bernoulli(logits=logits, validate_args=False),
+    lambda logits, t: Bernoulli(logits=logits, validate_args=False).log_prob(t),
     target_dtypes=checks.TARGETS,
     largest_target=1,
-    target=torch.sigmoid,
+    makes={"target": torch.sigmoid},
 )
 GAUSSIAN = Likelihood(
-    "gaussian", "mean", gaussian_terms, normal, ("logvar",), learned="learned_variance"
+    "gaussian",
+    "mean",
+    gaussian_terms,
+    lambda mean, t, logvar: normal(mean, logvar).log_prob(t),
+    ("logvar",),
+    learned="learned_variance",
 )
 LAPLACE = Likelihood(
     "laplace",
     "loc",
     laplace_terms,
-    lambda loc, log_scale: Laplace(loc, torch.exp(log_scale), validate_args=False),
+    lambda loc, t, log_scale: Laplace(loc, torch.exp(log_scale), validate_args=False).log_prob(t),
     ("log_scale",),
     learned="learned_scale",
 )
 
-LIKELIHOODS = {each.name: each for each in (BERNOULLI, GAUSSIAN, LAPLACE)}
+
+def of_counts(
+    name: str,
+    prediction: str,
+    terms: Terms,
+    usual: Callable[..., Tensor],
+    parameters: tuple[str, ...] = (),
+    others: tuple[Form, ...] = (),
+) -> Likelihood:
+    makes = {n: torch.exp for n in (prediction, *parameters) if "logits" not in n}
+    return Likelihood(
+        name,
+        prediction,
+        terms,
+        usual,
+        parameters,
+        None,
+        others,
+        checks.COUNTS,
+        math.inf,
+        target_gradient=False,
+        makes={**makes, "target": some_counts},
+    )
+
+
+POISSON = of_counts(
+    "poisson",
+    "rate",
+    counts.poisson_terms,
+    lambda rate, t: Poisson(rate, validate_args=False).log_prob(t),
+    others=(Form("log_rate", ()),),
+)
+NEGATIVE_BINOMIAL = of_counts(
+    "negative_binomial",
+    "mean",
+    counts.negative_binomial_terms,
+    usual_negative_binomial,
+    ("dispersion",),
+    (Form("mean", ("log_dispersion",)), Form("logits", ("total_count",))),
+)
+ZERO_INFLATED_NEGATIVE_BINOMIAL = of_counts(
+    "zero_inflated_negative_binomial",
+    "mean",
+    counts.zero_inflated_negative_binomial_terms,
+    usual_zero_inflated,
+    ("dispersion", "zero_logits"),
+    (
+        Form("mean", ("log_dispersion", "zero_logits")),
+        Form("logits", ("total_count", "zero_logits")),
+    ),
+)
+NEGATIVE_BINOMIAL_MIXTURE = of_counts(
+    "negative_binomial_mixture",
+    "mean1",
+    counts.negative_binomial_mixture_terms,
+    usual_mixture,
+    ("mean2", "dispersion", "mixture_logits"),
+    (Form("mean1", ("mean2", "log_dispersion", "mixture_logits")),),
+)
+
+LIKELIHOODS = {
+    each.name: each
+    for each in (
+        *(BERNOULLI, GAUSSIAN, LAPLACE, POISSON, NEGATIVE_BINOMIAL),
+        *(ZERO_INFLATED_NEGATIVE_BINOMIAL, NEGATIVE_BINOMIAL_MIXTURE),
+    )
+}
 FORMULAS = [GAUSSIAN_KL, *(each.formula for each in LIKELIHOODS.values())]

@@ -23,31 +23,54 @@ bool any_refused(int n, const T* targets) {
   return any_refused_exact<F>(n, targets);
 }
 
-template <class F, class T, class I = std::make_integer_sequence<int, F::kInputs>>
+// The numbers of the elements that are not 0; how many.
+template <class T>
+int find_nonzero(int n, const T* x, int* index) {
+  int count = 0;
+  for (int i = 0; i < n; ++i) {
+    index[count] = i;
+    count += x[i] != T(0);
+  }
+  return count;
+}
+
+// The elements at `index`, and copies of the first up to whole vectors: a loop over the rest would
+// take as long as all vectors.
+constexpr int kVector = 16;
+template <class T>
+int gather(int count, const int* index, const T* x, T* out) {
+  for (int j = 0; j < count; ++j) out[j] = x[index[j]];
+  const int whole = (count + kVector - 1) / kVector * kVector;
+  for (int j = count; j < whole; ++j) out[j] = x[index[0]];
+  return whole;
+}
+
+template <class F, class T, int kForm, class I = std::make_integer_sequence<int, F::kInputs>>
 struct FormulaLoops;
 
-template <class F, class T, int... I>
-struct FormulaLoops<F, T, std::integer_sequence<int, I...>> {
+template <class F, class T, int kForm, int... I>
+struct FormulaLoops<F, T, kForm, std::integer_sequence<int, I...>> {
   template <int>
   using In = const T*;
   template <int>
   using Out = T* __restrict;
+  using Tiles = T[F::kInputs][kTile];
 
   template <ExpRange kRange>
   static void value_loop(int n, T* __restrict out, In<I>... x) {
-    for (int i = 0; i < n; ++i) out[i] = F::template value<kRange>(x[i]...);
+    for (int i = 0; i < n; ++i) out[i] = value_of<F, kRange>(kForm, x[i]...);
   }
 
   template <ExpRange kRange, int kBy>
   static void gradient_loop(int n, T* __restrict out, const T* g, In<I>... x) {
-    for (int i = 0; i < n; ++i) out[i] = F::template gradients<kRange>(g[i], x[i]...).by[kBy];
+    for (int i = 0; i < n; ++i) out[i] = gradients_of<F, kRange>(kForm, g[i], x[i]...).by[kBy];
   }
 
   template <ExpRange kRange>
   static void value_and_gradients_loop(int n, T g, T* __restrict value, Out<I>... d, In<I>... x) {
     for (int i = 0; i < n; ++i) {
-      value[i] = F::template value<kRange>(x[i]...);
-      const auto gradients = F::template gradients<kRange>(g, x[i]...);
+      value[i] = value_of<F, kRange>(kForm, x[i]...);
+      const auto gradients = gradients_of<F, kRange>(kForm, g, x[i]...);
       ((I == F::kTarget ? void() : void(d[i] = gradients.by[I])), ...);
     }
   }
@@ -61,25 +84,100 @@ struct FormulaLoops<F, T, std::integer_sequence<int, I...>> {
             : run.template operator()<ExpRange::kFull>();
   }
 
-  static void value(int n, T* out, const T* const* in) {
-    with_range(n, in, [&]<ExpRange kRange>() { value_loop<kRange>(n, out, in[I]...); });
-  }
-
   template <ExpRange kRange, int kBy>
   static void gradient(int n, T* out, const T* g, const T* const* in) {
     if (out != nullptr) gradient_loop<kRange, kBy>(n, out, g, in[I]...);
   }
+
+  // ---- Formulas that are split at a target of 0
+
+  static void zero_values(int n, T* __restrict out, In<I>... x) {
+    for (int i = 0; i < n; ++i) out[i] = F::value_at_zero(kForm, x[i]...);
+  }
+  static void other_values(int n, T* __restrict out, In<I>... x) {
+    for (int i = 0; i < n; ++i) out[i] = F::value_above_zero(kForm, x[i]...);
+  }
+  static void zero_gradients(int n, const T* g, Out<I>... d, In<I>... x) {
+    for (int i = 0; i < n; ++i) {
+      const auto gradients = F::gradients_at_zero(kForm, g[i], x[i]...);
+      ((I == F::kTarget ? void() : void(d[i] = gradients.by[I])), ...);
+    }
+  }
+  static void other_gradients(int n, const T* g, Out<I>... d, In<I>... x) {
+    for (int i = 0; i < n; ++i) {
+      const auto gradients = F::gradients_above_zero(kForm, g[i], x[i]...);
+      ((I == F::kTarget ? void() : void(d[i] = gradients.by[I])), ...);
+    }
+  }
+
+  // All elements as if they were 0, unless none is; then the others, brought together.
+  static void split_value(int n, T* out, const T* const* in) {
+    int index[kTile];
+    const int others = find_nonzero(n, in[F::kTarget], index);
+    if (others == n) return other_values(n, out, in[I]...);
+    zero_values(n, out, in[I]...);
+    if (others <= 0) return;
+    alignas(64) Tiles x;
+    alignas(64) T found[kTile];
+    int whole = 0;
+    ((whole = gather(others, index, in[I], x[I])), ...);
+    if (whole < others) __builtin_unreachable();  // which the compiler does not see
+    other_values(whole, found, x[I]...);
+    for (int j = 0; j < others; ++j) out[index[j]] = found[j];
+  }
+
+  // In one loop for all inputs, since what they have in common is most of it.
+  static void split_gradients(int n, T* const* out, const T* g, const T* const* in) {
+    alignas(64) Tiles unwanted;
+    T* d[] = {(out[I] != nullptr ? out[I] : unwanted[I])...};
+    int index[kTile];
+    const int others = find_nonzero(n, in[F::kTarget], index);
+    if (others == n) return other_gradients(n, g, d[I]..., in[I]...);
+    zero_gradients(n, g, d[I]..., in[I]...);
+    if (others <= 0) return;
+    alignas(64) Tiles x, found;
+    alignas(64) T incoming[kTile];
+    const int whole = gather(others, index, g, incoming);
+    (gather(others, index, in[I], x[I]), ...);
+    other_gradients(whole, incoming, found[I]..., x[I]...);
+    (scatter<I>(others, index, found[I], out[I]), ...);
+  }
+  template <int kInput>
+  static void scatter(int count, const int* index, const T* x, T* out) {
+    if (kInput == F::kTarget || out == nullptr) return;
+    for (int j = 0; j < count; ++j) out[index[j]] = x[j];
+  }
+
+  // ---- The table
+
+  static void value(int n, T* out, const T* const* in) {
+    if constexpr (kSplitsAtZero<F>)
+      return split_value(n, out, in);
+    else
+      with_range(n, in, [&]<ExpRange kRange>() { value_loop<kRange>(n, out, in[I]...); });
+  }
+
   static void gradients(int n, T* const* out, const T* g, const T* const* in) {
-    with_range(n, in, [&]<ExpRange kRange>() { (gradient<kRange, I>(n, out[I], g, in), ...); });
+    if constexpr (kSplitsAtZero<F>)
+      return split_gradients(n, out, g, in);
+    else
+      with_range(n, in, [&]<ExpRange kRange>() { (gradient<kRange, I>(n, out[I], g, in), ...); });
   }
 
   static void value_and_gradients(int n, T* value, T* const* out, const T* const* in, T g) {
-    with_range(n, in, [&]<ExpRange kRange>() {
-      value_and_gradients_loop<kRange>(n, g, value, out[I]..., in[I]...);
-    });
+    if constexpr (kSplitsAtZero<F>) {
+      alignas(64) T incoming[kTile];
+      fill(n, g, incoming);
+      split_value(n, value, in);
+      split_gradients(n, out, incoming, in);
+    } else {
+      with_range(n, in, [&]<ExpRange kRange>() {
+        value_and_gradients_loop<kRange>(n, g, value, out[I]..., in[I]...);
+      });
+    }
   }
 
-  static constexpr FormulaKernels<T> table() {
+  static constexpr FormulaKernels<T> kernels() {
     if constexpr (kHasLargestTarget<F>) {
       return {value, gradients, value_and_gradients, any_refused<F, T>, F::kTargets};
     } else {
@@ -87,3 +185,12 @@ struct FormulaLoops<F, T, std::integer_sequence<int, I...>> {
     }
   }
 };
+
+template <class F, class T>
+constexpr void fill_table(FormulaTable<T>& table) {
+  static_assert(kFormsOf<F> <= kMaxForms);
+  const auto fill = [&]<int... kForm>(std::integer_sequence<int, kForm...>) {
+    ((table[kForm] = FormulaLoops<F, T, kForm>::kernels()), ...);
+  };
+  fill(std::make_integer_sequence<int, kFormsOf<F>>());
+}

@@ -2,6 +2,7 @@
 // loops of formula_loops.inl. Nothing here knows which formula it computes.
 #include <atomic>
 
+#include "../math/counts.h"
 #include "../math/divergences.h"
 #include "../math/likelihoods.h"
 #include "../ops/stack.h"
@@ -106,7 +107,7 @@ Found value_and_gradients(const FormulaKernels<T>& k, const FormulaInputs& in,
   const auto of = wanted_of(in, mask);
   bool one_pass = of[0] && !of[1];
   for (const InputGradient& g : of) {
-    one_pass = one_pass && (!g || g.is_full(plan) || g.input->numel() == 1);
+    one_pass = one_pass && (!g || g.is_full(plan) || g.is_one_element(plan));
   }
   if (!one_pass) {
     value(k, in, plan, out);
@@ -145,22 +146,23 @@ Found value_and_gradients(const FormulaKernels<T>& k, const FormulaInputs& in,
 
 // ---- Ops -------------------------------------------------------------------------------------
 
-#define VAE_EXT_LIKELIHOOD(name, Formula_, inputs)                  \
-  struct name##_op {                                                \
-    using Formula = Formula_;                                       \
-    template <class T>                                              \
-    static const FormulaKernels<T>& kernels(const FormulaInputs&) { \
-      return vae_ext::kernels<T>().name;                            \
-    }                                                               \
+#define VAE_EXT_LIKELIHOOD(name, Formula_, inputs)                     \
+  struct name##_op {                                                   \
+    using Formula = Formula_;                                          \
+    template <class T>                                                 \
+    static const FormulaKernels<T>& kernels(const FormulaInputs& in) { \
+      return vae_ext::kernels<T>().name[in.form];                      \
+    }                                                                  \
   };
-#define VAE_EXT_DIVERGENCE(name, Formula_, inputs)                                \
-  struct name##_op {                                                              \
-    using Formula = Formula_;                                                     \
-    template <class T>                                                            \
-    static const FormulaKernels<T>& kernels(const FormulaInputs& in) {            \
-      const auto& k = vae_ext::kernels<T>();                                      \
-      return in.count == Formula::Standard::kInputs ? k.standard_##name : k.name; \
-    }                                                                             \
+#define VAE_EXT_DIVERGENCE(name, Formula_, inputs)                     \
+  struct name##_op {                                                   \
+    using Formula = Formula_;                                          \
+    template <class T>                                                 \
+    static const FormulaKernels<T>& kernels(const FormulaInputs& in) { \
+      const auto& k = vae_ext::kernels<T>();                           \
+      const bool standard = in.count == Formula::Standard::kInputs;    \
+      return (standard ? k.standard_##name : k.name)[in.form];         \
+    }                                                                  \
   };
 #include "../ops/formulas.def"
 

@@ -26,6 +26,11 @@ struct FormulaKernels {
   const char* targets;  // what it takes, in words
 };
 
+// By its form, of which no formula has more.
+constexpr int kMaxForms = 3;
+template <class T>
+using FormulaTable = FormulaKernels<T>[kMaxForms];
+
 // T is the arithmetic type: float for everything but double tensors.
 template <class T>
 struct Kernels {
@@ -45,6 +50,7 @@ struct Kernels {
   // out += x
   void (*fill)(int n, T value, T* out);
   void (*add)(int n, T* out, const T* x);
+  void (*add_to_sums)(int n, double* sums, const T* x);
 
   // Bounds on logvar, hard or soft: the values, and the gradients multiplied in place.
   void (*bound)(int n, bool soft, T* out, const T* x, T low, T high);
@@ -69,8 +75,8 @@ struct Kernels {
                                          const T* logvar, const T* eps);
 
   // The formulas of formulas.def; of a divergence also the one of its required inputs alone.
-#define VAE_EXT_LIKELIHOOD(name, Formula, inputs) FormulaKernels<T> name;
-#define VAE_EXT_DIVERGENCE(name, Formula, inputs) FormulaKernels<T> name, standard_##name;
+#define VAE_EXT_LIKELIHOOD(name, Formula, inputs) FormulaTable<T> name;
+#define VAE_EXT_DIVERGENCE(name, Formula, inputs) FormulaTable<T> name, standard_##name;
 #include "../ops/formulas.def"
 };
 

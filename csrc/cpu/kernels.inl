@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "../math/counts.h"
 #include "../math/half.h"
 #include "../math/likelihoods.h"
 #include "../math/sampling.h"
@@ -147,6 +148,7 @@ constexpr Kernels<T> make_kernels() {
   k.sum = sum<T>;
   k.fill = fill<T>;
   k.add = add<T>;
+  k.add_to_sums = add_to_sums<T>;
   k.bound = bound_tile;
   k.bound_gradient = bound_gradient_tile;
   k.reparameterize = reparameterize_tile;
@@ -159,10 +161,10 @@ constexpr Kernels<T> make_kernels() {
   k.reparameterize_with_kl = reparameterize_with_kl_tile;
   k.reparameterize_with_kl_dmu = reparameterize_with_kl_dmu_tile;
   k.reparameterize_with_kl_dlogvar = reparameterize_with_kl_dlogvar_tile;
-#define VAE_EXT_LIKELIHOOD(name, Formula, inputs) k.name = FormulaLoops<Formula, T>::table();
+#define VAE_EXT_LIKELIHOOD(name, Formula, inputs) fill_table<Formula, T>(k.name);
 #define VAE_EXT_DIVERGENCE(name, Formula, inputs) \
-  k.name = FormulaLoops<Formula, T>::table();     \
-  k.standard_##name = FormulaLoops<Formula::Standard, T>::table();
+  fill_table<Formula, T>(k.name);                 \
+  fill_table<Formula::Standard, T>(k.standard_##name);
 #include "../ops/formulas.def"
   return k;
 }

@@ -50,7 +50,7 @@ void write_kl(const LatentArguments& a, const Tensor& kl) {
   reduce_terms<T>(a.kl.plan, kl, [&](int64_t start, int n, T* terms) {
     alignas(64) T buffer[2][kTile];
     const T* in[] = {mu.tile(start, n, buffer[0]), logvar.tile(start, n, buffer[1])};
-    kernels<T>().standard_gaussian_kl.value(n, terms, in);
+    kernels<T>().standard_gaussian_kl[0].value(n, terms, in);
   });
 }
 
@@ -142,7 +142,7 @@ Found gradients(const LatentArguments& a, const MaybeTensor& grad_z, const Maybe
         const T* kl = gk.tile(start, n, buffer[1]);
         const T* in[] = {m.tile(start, n, buffer[2]), lv.tile(start, n, buffer[3])};
         if (!grad_z) {
-          k.standard_gaussian_kl.gradients(n, out, kl, in);
+          k.standard_gaussian_kl[0].gradients(n, out, kl, in);
         } else {
           if (out[0]) by_mu(start, n, z, kl, in[0], out[0]);
           if (out[1]) by_logvar(start, n, z, kl, in[1], out[1]);

@@ -13,6 +13,11 @@ inline void convert(int n, const S* source, int64_t source_stride, T* out, int64
   }
 }
 
+template <class T, class S>
+void load_integers(int n, const S* source, int64_t stride, T* out) {
+  convert(n, source, stride, out, 1, [](S x) { return static_cast<T>(x); });
+}
+
 template <class T>
 void load(int n, Storage storage, const void* source, int64_t stride, T* out) {
   switch (storage) {
@@ -29,8 +34,15 @@ void load(int n, Storage storage, const void* source, int64_t stride, T* out) {
       return convert(n, static_cast<const uint16_t*>(source), stride, out, 1,
                      [](uint16_t x) { return static_cast<T>(float_of_bfloat16(x)); });
     case Storage::kByte:
-      return convert(n, static_cast<const uint8_t*>(source), stride, out, 1,
-                     [](uint8_t x) { return static_cast<T>(x); });
+      return load_integers(n, static_cast<const uint8_t*>(source), stride, out);
+    case Storage::kInt16:
+      return load_integers(n, static_cast<const int16_t*>(source), stride, out);
+    case Storage::kUInt16:
+      return load_integers(n, static_cast<const uint16_t*>(source), stride, out);
+    case Storage::kInt32:
+      return load_integers(n, static_cast<const int32_t*>(source), stride, out);
+    case Storage::kInt64:
+      return load_integers(n, static_cast<const int64_t*>(source), stride, out);
   }
 }
 
@@ -49,8 +61,8 @@ void store(int n, Storage storage, const T* source, void* out, int64_t stride) {
     case Storage::kBFloat16:
       return convert(n, source, 1, static_cast<uint16_t*>(out), stride,
                      [](T x) { return bfloat16_of_float(static_cast<float>(x)); });
-    case Storage::kByte:
-      return;  // never an output
+    default:
+      return;  // integers are never an output
   }
 }
 
@@ -120,4 +132,9 @@ void fill(int n, T value, T* out) {
 template <class T>
 void add(int n, T* __restrict out, const T* __restrict x) {
   for (int i = 0; i < n; ++i) out[i] += x[i];
+}
+
+template <class T>
+void add_to_sums(int n, double* __restrict sums, const T* __restrict x) {
+  for (int i = 0; i < n; ++i) sums[i] += static_cast<double>(x[i]);
 }

@@ -2,6 +2,7 @@
 // inputs, elementwise results one more, and the gradients that are wanted; value and gradients in
 // one pass what the backward pass moves. Compiled once for each line of formulas.def, with
 // VAE_EXT_PART as its number (csrc/compile_cuda.py).
+#include "../math/counts.h"
 #include "../math/divergences.h"
 #include "../math/likelihoods.h"
 #include "../ops/stack.h"
@@ -27,11 +28,18 @@ template <class F, int... I>
 struct Bodies<F, std::integer_sequence<int, I...>> {
   static constexpr int N = F::kInputs;
 
+  // The last operand is the form, if there are several.
+  static constexpr bool kHasForms = kFormsOf<F> > 1;
+  template <class T>
+  VAE_EXT_DEVICE static int form_of(T last) {
+    return kHasForms ? static_cast<int>(last) : 0;
+  }
+
   struct Value {
-    static constexpr int kInputs = N, kOutputs = 1;
+    static constexpr int kInputs = N + kHasForms, kOutputs = 1;
     template <class T>
-    VAE_EXT_DEVICE static void apply(const T (&in)[N], T (&out)[1]) {
-      out[0] = F::template value<ExpRange::kFull>(checked<F, I>(in[I])...);
+    VAE_EXT_DEVICE static void apply(const T (&in)[kInputs], T (&out)[1]) {
+      out[0] = value_of<F, ExpRange::kFull>(form_of(in[kInputs - 1]), checked<F, I>(in[I])...);
     }
   };
   template <int kSums>
@@ -41,23 +49,26 @@ struct Bodies<F, std::integer_sequence<int, I...>> {
   // of which is first, to be summed where its input is one element.
   template <bool kValue>
   struct Derivatives {
-    static constexpr int kInputs = N + 1, kOutputs = N + kValue;
+    static constexpr int kInputs = 1 + N + kHasForms, kOutputs = N + kValue;
     template <class T>
-    VAE_EXT_DEVICE static void apply(const T (&in)[N + 1], T (&out)[kOutputs]) {
+    VAE_EXT_DEVICE static void apply(const T (&in)[kInputs], T (&out)[kOutputs]) {
+      const int form = form_of(in[kInputs - 1]);
       if constexpr (kValue) {
-        out[0] = F::template value<ExpRange::kFull>(checked<F, I>(in[1 + I])...);
+        out[0] = value_of<F, ExpRange::kFull>(form, checked<F, I>(in[1 + I])...);
       }
       const auto gradients =
-          F::template gradients<ExpRange::kFull>(in[0], checked<F, I>(in[1 + I])...);
+          gradients_of<F, ExpRange::kFull>(form, in[0], checked<F, I>(in[1 + I])...);
       ((out[kValue + (I + 1) % N] = gradients.by[I]), ...);
     }
   };
 };
 
+template <class F>
 void set_inputs(Operand* operands, const FormulaInputs& in, const ReductionPlan& plan, int width) {
   for (int i = 0; i < in.count; ++i) {
     operands[i] = Operand(in.tensor[i], in.number[i], plan.shape, width);
   }
+  if (kFormsOf<F> > 1) operands[in.count] = Operand::constant(static_cast<double>(in.form));
 }
 
 using Found = std::array<MaybeTensor, kMaxInputs>;
@@ -66,7 +77,7 @@ template <class F>
 Tensor value(const FormulaInputs& in, const ResultSpec& p) {
   return reduced<Bodies<F>::template ValueMap>(
       Launcher(in.lead()), p.plan, p.dtype, in.lead(),
-      [&](auto& body, int width) { set_inputs(body.in, in, p.plan, width); });
+      [&](auto& body, int width) { set_inputs<F>(body.in, in, p.plan, width); });
 }
 
 // The gradients for an incoming one, and the sums of `totals` (the value's) in the same pass.
@@ -78,7 +89,7 @@ Found differentiate(const FormulaInputs& in, const ResultSpec& p, OutputMask mas
   const Launcher launcher(in.lead());
   const auto fill = [&](auto& body, int width) {
     body.in[0] = incoming(width);
-    set_inputs(body.in + 1, in, p.plan, width);
+    set_inputs<F>(body.in + 1, in, p.plan, width);
   };
   Found found;
   std::array<InputGradient, N> rotated;  // as Derivatives has them

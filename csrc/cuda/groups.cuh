@@ -74,6 +74,14 @@ VAE_EXT_DEVICE T read_element(const char* data, Storage storage, int64_t offset)
       return static_cast<T>(float_of_half(reinterpret_cast<const uint16_t*>(data)[offset]));
     case Storage::kBFloat16:
       return static_cast<T>(float_of_bfloat16(reinterpret_cast<const uint16_t*>(data)[offset]));
+    case Storage::kInt16:
+      return static_cast<T>(reinterpret_cast<const int16_t*>(data)[offset]);
+    case Storage::kUInt16:
+      return static_cast<T>(reinterpret_cast<const uint16_t*>(data)[offset]);
+    case Storage::kInt32:
+      return static_cast<T>(reinterpret_cast<const int32_t*>(data)[offset]);
+    case Storage::kInt64:
+      return static_cast<T>(reinterpret_cast<const int64_t*>(data)[offset]);
     default:
       return static_cast<T>(reinterpret_cast<const uint8_t*>(data)[offset]);
   }
@@ -139,9 +147,11 @@ VAE_EXT_DEVICE Bits fetch(const Operand& o, const Span& span, int64_t shift = 0)
   const int64_t offset = offset_of<V>(o, span.start) + shift;
   switch (storage) {
     case Storage::kFloat:
+    case Storage::kInt32:
       read_words<V::kWidth>(o.data + 4 * offset, bits);
       break;
     case Storage::kDouble:
+    case Storage::kInt64:
       read_words<8>(o.data + 8 * offset, bits);
       break;
     case Storage::kByte:
@@ -172,6 +182,15 @@ VAE_EXT_DEVICE T decode(const Bits& bits, Storage storage, int j) {
       return static_cast<T>(float_of_half(half));
     case Storage::kBFloat16:
       return static_cast<T>(float_of_bfloat16(half));
+    case Storage::kInt16:
+      return static_cast<T>(static_cast<int16_t>(half));
+    case Storage::kUInt16:
+      return static_cast<T>(half);
+    case Storage::kInt32:
+      return static_cast<T>(static_cast<int32_t>(bits.word[j]));
+    case Storage::kInt64:
+      return static_cast<T>(static_cast<int64_t>(bits.word[(2 * j) % 8]) |
+                            (static_cast<int64_t>(bits.word[(2 * j + 1) % 8]) << 32));
     default:
       return static_cast<T>((bits.word[j / 4] >> (8 * (j % 4))) & 0xffu);
   }

@@ -9,6 +9,11 @@
 //   kExponents       the inputs that an exponential is taken of: where all of them lie within half
 //                    of kBoundedExponent, kRange is kBounded
 //   kLargestTarget   if there is one, the targets lie between 0 and it: kTargets says so
+//   kForms           if there is one, the inputs come in so many forms, such as a scale or its
+//                    logarithm; which, the functions are told first
+//   kSplitAtZero     if there is one, value_at_zero and gradients_at_zero serve a target of 0, and
+//                    value_above_zero and gradients_above_zero the others: no value, no gradients,
+//                    no kExponents, and no gradient by the target
 //   Standard         if there is one, the formula of the required inputs alone, the others being 0
 //   value            of the inputs
 //   gradients        by each input, times the incoming gradient g: the last step is the one place
@@ -31,6 +36,40 @@ constexpr T kLog2Pi = T(1.83787706640934548356);
 
 template <class F>
 constexpr bool kHasLargestTarget = requires { F::kLargestTarget; };
+
+template <class F>
+constexpr bool kSplitsAtZero = requires { F::kSplitAtZero; };
+
+template <class F>
+constexpr int kFormsOf = 1;
+template <class F>
+  requires requires { F::kForms; }
+constexpr int kFormsOf<F> = F::kForms;
+
+// Value and gradients of one element, whatever the kind of formula.
+template <class F, ExpRange kRange, class T, class... More>
+VAE_EXT_INLINE T value_of(int form, T lead, T second, More... more) {
+  if constexpr (kSplitsAtZero<F>) {
+    if (second == T(0)) return F::value_at_zero(form, lead, second, more...);
+    return F::value_above_zero(form, lead, second, more...);
+  } else if constexpr (kFormsOf<F> > 1) {
+    return F::template value<kRange>(form, lead, second, more...);
+  } else {
+    return F::template value<kRange>(lead, second, more...);
+  }
+}
+template <class F, ExpRange kRange, class T, class... More>
+VAE_EXT_INLINE Gradients<T, F::kInputs> gradients_of(int form, T g, T lead, T second,
+                                                     More... more) {
+  if constexpr (kSplitsAtZero<F>) {
+    if (second == T(0)) return F::gradients_at_zero(form, g, lead, second, more...);
+    return F::gradients_above_zero(form, g, lead, second, more...);
+  } else if constexpr (kFormsOf<F> > 1) {
+    return F::template gradients<kRange>(form, g, lead, second, more...);
+  } else {
+    return F::template gradients<kRange>(g, lead, second, more...);
+  }
+}
 
 // A target outside of what the formula takes. NaN is not: it shows in the result.
 template <class F, class T>

@@ -10,6 +10,15 @@
 #define VAE_EXT_INLINE inline __attribute__((always_inline))
 #endif
 
+// Before a loop of a few steps.
+#if defined(__CUDA_ARCH__)
+#define VAE_EXT_UNROLL _Pragma("unroll")
+#elif defined(__CUDACC__)  // its pass for the host
+#define VAE_EXT_UNROLL
+#else
+#define VAE_EXT_UNROLL _Pragma("GCC unroll 32")
+#endif
+
 // The CPU kernels are compiled once per instruction set. Everything that they inline lives in an
 // inline namespace of that name, so that the linker can never take the AVX-512 copy of a function
 // for a caller that must run on an older processor.

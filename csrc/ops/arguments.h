@@ -43,6 +43,18 @@ struct InputGradient {
 
   explicit operator bool() const { return wanted; }
   bool is_full(const ReductionPlan& plan) const { return has_shape(*input, plan.shape); }
+  // Wanted of one element that stands for all.
+  bool is_one_element(const ReductionPlan& plan) const {
+    return wanted && input->numel() == 1 && !is_full(plan);
+  }
+  // Wanted of one row, of the last dimensions, that stands for several.
+  bool is_one_row(const ReductionPlan& plan) const {
+    const Shape own = shape_of(*input);
+    const auto first = std::find_if(own.begin(), own.end(), [](int64_t n) { return n != 1; });
+    const auto dims = own.end() - first;
+    return wanted && 0 < input->numel() && input->numel() < plan.numel &&
+           std::equal(first, own.end(), plan.shape.end() - dims);
+  }
 };
 
 // Where the elements of an input's gradient are written: in the input's layout and dtype, or in the
@@ -63,12 +75,13 @@ inline Tensor fit_gradient(const ReductionPlan& plan, const InputGradient& of,
 // ---- Formulas ---------------------------------------------------------------------------------
 
 // The inputs of an op of formulas.def: tensors, or numbers where there is none.
-constexpr int kMaxInputs = 4;
+constexpr int kMaxInputs = 5;
 
 struct FormulaInputs {
   int count;
   std::array<MaybeTensor, kMaxInputs> tensor;
   std::array<double, kMaxInputs> number{};
+  int64_t form = 0;  // of kForms
 
   const Tensor& lead() const { return *tensor[0]; }
   bool has(int i) const { return tensor[i].has_value(); }
@@ -80,7 +93,7 @@ struct FormulaInputs {
     for (int i = 1; i < count; ++i) {
       if (!has(i)) continue;
       shape = broadcast(shape, shape_of(*tensor[i]));
-      if (storage_of(tensor[i]->scalar_type()) == Storage::kByte) continue;
+      if (!is_floating(storage_of(tensor[i]->scalar_type()))) continue;
       dtype = promote(dtype, tensor[i]->scalar_type());
     }
     return {ReductionPlan(std::move(shape), event_dims, reduction), dtype};

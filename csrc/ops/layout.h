@@ -23,6 +23,14 @@ inline Storage storage_of(ScalarType t) {
     case ScalarType::Bool:
     case ScalarType::Byte:
       return Storage::kByte;
+    case ScalarType::Short:
+      return Storage::kInt16;
+    case ScalarType::UInt16:
+      return Storage::kUInt16;
+    case ScalarType::Int:
+      return Storage::kInt32;
+    case ScalarType::Long:
+      return Storage::kInt64;
     default:
       STD_TORCH_CHECK(false, "vae_ext: unsupported dtype");
   }
@@ -31,8 +39,10 @@ inline Storage storage_of(ScalarType t) {
 inline int64_t size_of(Storage s) {
   switch (s) {
     case Storage::kFloat:
+    case Storage::kInt32:
       return 4;
     case Storage::kDouble:
+    case Storage::kInt64:
       return 8;
     case Storage::kByte:
       return 1;

@@ -118,4 +118,7 @@ def value(case: Case, quantity: Quantity, by: int | None, row: list[float], larg
         if by is None and of_location(case):
             rule = location
         return None if rule is None else rule(*row)
-    return to_long(mpmath.mpf(quantity.value(Digits, *map(mpmath.mpf, row))))
+    try:
+        return to_long(mpmath.mpf(quantity.value(Digits, *map(mpmath.mpf, row))))
+    except ZeroDivisionError:  # a count above 0 whose mean is 0
+        return None

@@ -101,8 +101,8 @@ def exact_and_terms(quantity: Quantity, inputs: list[Tensor]) -> tuple[Any, Any]
 
 def used(quantity: Quantity, by: int | None, name: str, dtype: torch.dtype) -> bool:
     """Whether it is measured on a set. In half precision gradients are on ordinary draws."""
-    if dtype in HALF and by is not None and name != "ordinary":
-        return False
+    if dtype in HALF and (name == "wide" or (by is not None and name != "ordinary")):
+        return False  # wide: beyond float16
     return not quantity.sets or name in quantity.sets
 
 

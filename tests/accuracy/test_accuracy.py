@@ -13,7 +13,7 @@ import torch
 import vae_ext
 from tests.cases import KL, MEASURED, Case, Quantity
 from tests.exact import HAS_LONG, LONG, Bulk, box_muller
-from tests.inputs import Draw, special
+from tests.inputs import Draw, special, special_counts
 
 from .limits import depends_on_nan, value
 from .measure import (
@@ -70,7 +70,10 @@ def exact_specials(
     """Every combination of the special values, as tensors and as rows; what each should give."""
     case, quantity, by = measured
     targets = "target" in case.makes
-    inputs = [t.to(dtype) for t in special(len(case.arguments), targets)]
+    made = special(len(case.arguments), targets)
+    if case.fixed:
+        made = special_counts(case.arguments)
+    inputs = [t.to(dtype) for t in made]
     rows = list(zip(*(t.double().tolist() for t in inputs), strict=True))
     largest = torch.finfo(dtype).max
     return inputs, rows, [value(case, quantity, by, list(row), largest) for row in rows]
@@ -143,7 +146,9 @@ def test_the_oracle(measured: Measured) -> None:
             quick, slow = bulk(formula, rounded), digits(formula, rounded)
             with np.errstate(all="ignore"):
                 off = np.where(quick == slow, 0, np.abs(quick - slow) / size)
-            assert float(np.nanmax(off)) <= 2.0**-56
+            # Parts of a mixture that differ by thousands of nats: exponentials of that.
+            mixes = "mixture_logits" in case.arguments
+            assert float(np.nanmax(off)) <= 2.0 ** (-44 if mixes else -56)
 
 
 def test_the_measure_sees_an_error() -> None:

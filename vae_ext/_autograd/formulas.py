@@ -50,6 +50,7 @@ class FormulaFunction(NativeFunction):
     reduction."""
 
     one_pass_op: ClassVar[Any]
+    target_gradient: ClassVar[bool]
     # Whether value and gradients may take one pass. Only of public functions, where nobody records
     # the call: what is scaled in place in backward, a compiler would have to copy.
     may_take_one_pass = False
@@ -62,6 +63,8 @@ class FormulaFunction(NativeFunction):
         ctx.options = options
         ctx.found = None
         needed = ctx.needs_input_grad[:-1]
+        if needed[1] and not function.target_gradient:
+            raise RuntimeError("target required a gradient, expected counts, which have none")
         ctx.one_pass = function.may_take_one_pass and one_pass(tensors, needed, options[-1])
         if ctx.one_pass:
             mask = OUTPUT_MASKS[needed]
@@ -92,7 +95,11 @@ class FormulaFunction(NativeFunction):
 
 
 def function_of(formula: Formula) -> type[FormulaFunction]:
-    members = {"name": formula.op, "n_tensors": len(formula.arguments)}
+    members = {
+        "name": formula.op,
+        "n_tensors": len(formula.arguments),
+        "target_gradient": formula.target_gradient,
+    }
     name = "".join(word.capitalize() for word in formula.op.split("_"))
     return types.new_class(name, (FormulaFunction,), exec_body=lambda n: n.update(members))
 

@@ -25,7 +25,7 @@ Found = Sequence[Maybe]
 # needs_input_grad as the ops take it: bit i for input i.
 OUTPUT_MASKS = {
     needed: sum(1 << i for i, w in enumerate(needed) if w)
-    for n in (2, 3, 4)
+    for n in (2, 3, 4, 5)
     for needed in itertools.product((False, True), repeat=n)
 }
 

@@ -9,17 +9,20 @@ from typing import Any
 from torch import Tensor
 
 from .._checks import GRADIENTS
-from .._formulas import FORMULAS
+from .._formulas import FORMULAS, Formula
 from . import samples as plain
-from .formulas import REDUCTION_NAMES, Terms, evaluate
+from .formulas import REDUCTION_NAMES, evaluate
 
 Maybe = Tensor | None
 Arguments = Sequence[Any]
 HARD, SOFT = 1, 2  # Bounds::Kind of csrc/ops/arguments.h
 
 
-def formula(terms: Terms, tensors: Arguments, options: Arguments) -> Tensor:
+def formula(of: Formula, tensors: Arguments, options: Arguments) -> Tensor:
     *numbers, event_dims, reduction = options
+    terms = of.terms
+    if of.forms > 1:
+        terms = functools.partial(terms, form=numbers.pop())
     inputs = list(tensors)
     for i, number in enumerate(numbers, len(inputs) - len(numbers)):
         if inputs[i] is None:
@@ -88,5 +91,5 @@ PLAIN: dict[str, Callable[[Arguments, Arguments], Any]] = {
     "reparameterize_with_kl": reparameterize_with_kl,
     "latent": latent,
     "sample_with_log_densities": sample_with_log_densities,
-    **{f.op: functools.partial(formula, f.terms) for f in FORMULAS},
+    **{f.op: functools.partial(formula, f) for f in FORMULAS},
 }

@@ -11,6 +11,7 @@ computed in float32, and reduced results of it are float32. Numbers in parenthes
 docs/derivations.md.
 """
 
+from ._counts import *
 from ._divergences import *
 from ._elbo import *
 from ._likelihoods import *

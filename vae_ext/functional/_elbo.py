@@ -13,27 +13,41 @@ from ._likelihoods import log_likelihood
 __all__ = ["elbo_loss"]
 
 OBSERVED = "obs_"  # before a parameter's name, since the latent has a logvar too
-PARAMETERS = {f"{OBSERVED}{name}" for entry in LIKELIHOODS.values() for name in entry.parameters}
+PARAMETERS = {
+    f"{OBSERVED}{name}"
+    for entry in LIKELIHOODS.values()
+    for form in entry.forms
+    for name in form.parameters
+}
 
 
 def likelihood_and_parameters(
     likelihood: str, given: dict[str, float | Tensor]
-) -> tuple[Likelihood, dict[str, float | Tensor]]:
-    """The likelihood of that name, and all its parameters, 0 where they are not given."""
+) -> tuple[Likelihood, int, dict[str, float | Tensor]]:
+    """The likelihood of that name, the form that the parameters given make, and all parameters of
+    that, by default where they are not given."""
     entry = LIKELIHOODS.get(likelihood) if isinstance(likelihood, str) else None
     if entry is None:
         raise ValueError(f"likelihood was {likelihood!r}, expected one of {list(LIKELIHOODS)}")
-    parameters: dict[str, float | Tensor] = {f"{OBSERVED}{name}": 0.0 for name in entry.parameters}
-    for name, value in given.items():
-        if name in parameters:
-            parameters[name] = value
-        # The 0 that another likelihood has by default says nothing.
-        elif name not in PARAMETERS or type(value) not in (int, float) or value != 0:
-            expected = ", ".join(parameters) or "no parameters"
-            raise TypeError(
-                f"{name} was given, expected {expected} for the likelihood {likelihood!r}"
-            )
-    return entry, parameters
+    forms = [[f"{OBSERVED}{name}" for name in form.parameters] for form in entry.forms]
+    own = {name for names in forms for name in names}
+
+    def says_nothing(name: str) -> bool:
+        # The 0 that another likelihood has by default.
+        value = given[name]
+        return name in PARAMETERS - own and type(value) in (int, float) and not value
+
+    names = [name for name in given if not says_nothing(name)]
+    for form, parameters in enumerate(forms):
+        if set(names) == set(parameters) or (
+            entry.default is not None and set(names) <= set(parameters)
+        ):
+            return entry, form, {n: given.get(n, entry.default or 0.0) for n in parameters}
+    expected = " or ".join(", ".join(names) or "no parameters" for names in forms)
+    raise TypeError(
+        f"{', '.join(names) or 'no parameter'} was given, expected {expected} for the likelihood "
+        f"{likelihood!r}"
+    )
 
 
 def dropped_where(off: Tensor, *tensors: Tensor) -> list[Tensor]:
@@ -62,12 +76,14 @@ def elbo_loss(
 
     Args:
         recon: the decoder's output, which is the first argument of the likelihood: logits for
-            "bernoulli", the mean for "gaussian"; in the shape of `target`, or
+            "bernoulli", the mean for "gaussian" and "negative_binomial", the rate for "poisson"; in
+            the shape of `target`, or
             [n_samples, \*target.shape], over whose samples the log-likelihood is averaged.
         target: the data, as the likelihood takes it.
         mu, logvar: parameters of q(z|x); their events are the target's.
         likelihood: the name of a function without `_log_likelihood`, such as "bernoulli",
-            "gaussian" or "laplace".
+            "gaussian", "laplace", "poisson", "negative_binomial" or
+            "zero_inflated_negative_binomial".
         beta: weight of the KL term, a float or a scalar tensor. At exactly 0 the term is dropped,
             with its gradients, whatever the KL is.
         event_dims: trailing dimensions of one event, for target and latent alike; None: all but
@@ -75,22 +91,24 @@ def elbo_loss(
         reduction: "event" (one loss per event), "sum" or "batchmean". "none" and "mean" raise:
             data and latent have different elements.
         parameters: those that the likelihood takes besides, each by its name after `obs_`, a float
-            or a tensor: `obs_logvar` for "gaussian", `obs_log_scale` for "laplace".
+            or a tensor: `obs_logvar` for "gaussian", `obs_log_scale` for "laplace",
+            `obs_dispersion` or `obs_log_dispersion` for "negative_binomial" (with `obs_total_count`
+            `recon` is logits), and `obs_zero_logits` with zero inflation.
 
     Returns:
         The loss in nats. Gradients flow to every tensor.
 
     Raises:
         TypeError: a dtype or type that is not supported; a parameter that the likelihood does not
-            have.
+            have, or lacks.
         ValueError: shapes that do not fit, devices that differ, an unknown `reduction` or
             `likelihood`, or `event_dims` out of range.
     """
-    entry, parameters = likelihood_and_parameters(likelihood, parameters)
+    entry, form, parameters = likelihood_and_parameters(likelihood, parameters)
     checks.reduction(reduction, ("event", "sum", "batchmean"))
     beta = checks.scalar("beta", beta)
     checks.tensor("recon", recon)
-    checks.tensor("target", target, checks.TARGETS)
+    checks.tensor("target", target, entry.target_dtypes)
     checks.tensor("mu", mu)
     checks.same_device("recon", recon, "mu", mu)
     sampled = recon.shape != target.shape
@@ -113,7 +131,7 @@ def elbo_loss(
 
     # Scalars are reduced inside the kernels, with the divisor, so that the loss subtracts the
     # log-likelihood as it is: its gradient is then the one that was written with it.
-    ll = log_likelihood(entry, recon, target, (*parameters.values(),), data_dims, reduction)
+    ll = log_likelihood(entry, recon, target, (*parameters.values(),), data_dims, reduction, form)
     if sampled and reduction != "batchmean":  # whose events are those of all samples
         ll = ll.mean(0) if reduction == "event" else ll / recon.shape[0]
     # 0 times the KL of an encoder that overflows would be NaN, and so would its gradient.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
 
 from .. import _checks as checks
-from .._formulas import BERNOULLI, GAUSSIAN, LAPLACE, Likelihood
+from .._formulas import BERNOULLI, GAUSSIAN, LAPLACE, Form, Likelihood
 from .._native.dispatch import REFERENCE, changes, is_dynamo_compiling, route
 from .._ops import run
 from .._reference.numerics import as_tensor, result_dtype
@@ -19,8 +19,26 @@ __all__ = ["bernoulli_log_likelihood", "gaussian_log_likelihood", "laplace_log_l
 Maybe = Tensor | None
 
 
+def form_of(of: Likelihood, names: Collection[str]) -> int:
+    """The form that has exactly these arguments besides the target."""
+    for i, form in enumerate(of.forms):
+        if {form.prediction, *form.parameters} == set(names):
+            return i
+    expected = " or ".join(f"({', '.join((f.prediction, *f.parameters))})" for f in of.forms)
+    raise TypeError(f"the arguments given were ({', '.join(names)}), expected {expected}")
+
+
+def form_with(of: Likelihood, parameters: Collection[str], prediction: str = "") -> int:
+    """The form that has exactly these parameters, and the prediction of that name if one is."""
+    for i, form in enumerate(of.forms):
+        if set(form.parameters) == set(parameters) and prediction in ("", form.prediction):
+            return i
+    expected = " or ".join(f"({', '.join(f.parameters)})" for f in of.forms)
+    raise TypeError(f"the parameters given were ({', '.join(parameters)}), expected {expected}")
+
+
 def checked(
-    of: Likelihood,
+    of: Form,
     parameters: tuple[float | Tensor, ...],
     prediction: Tensor,
     target: Tensor,
@@ -58,9 +76,13 @@ def log_likelihood(
     parameters: tuple[float | Tensor, ...],
     event_dims: int | None,
     reduction: str,
+    form: int = 0,
 ) -> Tensor:
     """The arguments checked, and the op or its formula of them."""
-    shape = checks.pair(of.prediction, prediction, "target", target, of.target_dtypes)
+    named = of.forms[form]
+    shape = checks.pair(named.prediction, prediction, "target", target, of.target_dtypes)
+    if not of.target_gradient and target.requires_grad and torch.is_grad_enabled():
+        raise ValueError("target required a gradient, expected counts, which have none: detach it")
     tensors: tuple[Maybe, ...] = (prediction, target)
     elementwise: torch.dtype | None = None
     options: tuple[float, ...] = (
@@ -68,8 +90,11 @@ def log_likelihood(
         checks.reduction(reduction),
     )
     if parameters:
-        more, numbers, elementwise = checked(of, parameters, prediction, target, shape)
-        tensors, options = tensors + more, numbers + options
+        more, numbers, elementwise = checked(named, parameters, prediction, target, shape)
+        tensors = tensors + more
+        options = (*numbers, *options) if len(of.forms) == 1 else (*numbers, form, *options)
+    elif len(of.forms) > 1:
+        options = (form, *options)
     way = route(prediction)
     if way == REFERENCE and of.largest_target is not None:
         checks.target_range(target, of.largest_target)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from .. import _checks as checks
 from .._formulas import BERNOULLI, GAUSSIAN, LAPLACE, LIKELIHOODS, Likelihood
 from ..functional._elbo import elbo_loss, likelihood_and_parameters
-from ..functional._likelihoods import log_likelihood
+from ..functional._likelihoods import form_with, log_likelihood
 from ._options import options
 
 __all__ = ["BernoulliNLL", "ELBOLoss", "GaussianNLL", "LaplaceNLL"]
@@ -19,6 +19,7 @@ Value = float | Tensor
 
 def nll(
     likelihood: str,
+    form: int,
     prediction: Tensor,
     target: Tensor,
     parameters: tuple[Value, ...],
@@ -27,9 +28,10 @@ def nll(
 ) -> Tensor:
     """Prediction and target of one shape, as torch's losses: [B, 1] against [B] would be [B, B]."""
     entry = LIKELIHOODS[likelihood]
-    checks.pair(entry.prediction, prediction, "target", target, entry.target_dtypes)
-    checks.same_shape(entry.prediction, prediction, "target", target)
-    return -log_likelihood(entry, prediction, target, parameters, event_dims, reduction)
+    name = entry.forms[form].prediction
+    checks.pair(name, prediction, "target", target, entry.target_dtypes)
+    checks.same_shape(name, prediction, "target", target)
+    return -log_likelihood(entry, prediction, target, parameters, event_dims, reduction, form)
 
 
 # torch.fx.symbolic_trace goes into modules; these are its leaves there.
@@ -88,19 +90,25 @@ class NLL(WithParameters):
         event_dims: int | None,
         reduction: str,
         learned: bool = False,
-        **values: Value,
+        **values: Value | None,
     ) -> None:
-        super().__init__(entry, values, learned)
+        given = {name: value for name, value in values.items() if value is not None}
+        super().__init__(entry, given, learned)
         checks.reduction(reduction)
         self.event_dims, self.reduction = event_dims, reduction
 
-    def _nll(self, prediction: Tensor, target: Tensor, **given: Value | None) -> Tensor:
-        """With the parameters that are given, and the module's where they are None."""
-        parameters = tuple(
-            getattr(self, name) if value is None else value for name, value in given.items()
-        )
+    def _nll(
+        self, predicted: Tensor, target: Tensor, prediction: str = "", **given: Value | None
+    ) -> Tensor:
+        """With the parameters that are given, and the module's where they are None; in the form
+        that these make, of the prediction of that name if one is given."""
+        entry = LIKELIHOODS[self._likelihood]
+        values = self._values()
+        values.update((name, value) for name, value in given.items() if value is not None)
+        form = form_with(entry, values, prediction)
+        parameters = tuple(values[name] for name in entry.forms[form].parameters)
         return nll(
-            self._likelihood, prediction, target, parameters, self.event_dims, self.reduction
+            self._likelihood, form, predicted, target, parameters, self.event_dims, self.reduction
         )
 
     def extra_repr(self) -> str:
@@ -195,9 +203,9 @@ class ELBOLoss(WithParameters):
         likelihood: as in that function; what `recon` is follows from it.
         beta: the weight of the KL; `forward` takes another for schedules.
         parameters: the likelihood's own, after `obs_`, such as `obs_logvar` for "gaussian": a float
-            (0 by default), or a tensor, which is a buffer. `learned_variance=True` makes it a
-            parameter, [1], that starts there; so for other likelihoods does the argument of that
-            kind of their own module.
+            (0 by default), a parameter, or a tensor, which is a buffer. `learned_variance=True`
+            makes it a parameter, [1], that starts there; so for other likelihoods does the argument
+            of that kind of their own module.
 
     Source, Raises: as that function; TypeError: a parameter that the likelihood does not have.
 
@@ -215,7 +223,7 @@ class ELBOLoss(WithParameters):
         **parameters: Value,
     ) -> None:
         flags = {n: bool(parameters.pop(n)) for n in list(parameters) if n.startswith("learned_")}
-        entry, values = likelihood_and_parameters(likelihood, parameters)
+        entry, _, values = likelihood_and_parameters(likelihood, parameters)
         learned = flags.pop(entry.learned, False)
         for name, wanted in flags.items():
             if wanted:

@@ -1,0 +1,289 @@
+// Log-likelihoods of counts: the second input is the count x. See formula.h.
+//
+// The usual differences of lgamma lose all digits for a large dispersion. Here each is a deviance
+// from the mean, of terms that are 0 where count and mean agree, and what lgamma has beside its
+// leading terms: see docs/derivations.md. Most counts are 0, so that each formula is two.
+#pragma once
+
+#include "formula.h"
+#include "special.h"
+
+VAE_EXT_NAMESPACE_BEGIN
+
+struct OfCounts {
+  static constexpr int kTarget = 1;
+  static constexpr bool kSplitAtZero = true;
+  static constexpr float kLargestTarget = INFINITY;
+  static constexpr const char* kTargets = "values of at least 0";
+};
+
+template <class T>
+VAE_EXT_INLINE T nonnegative_or_nan(T x) {
+  return x >= T(0) ? x : T(NAN);
+}
+
+// x log(rate) - rate - lgamma(x + 1)
+struct Poisson : OfCounts {  // rate | log_rate, count
+  enum Form { kRate, kLogRate };
+  static constexpr int kInputs = 2, kRequired = 2, kNumbers = 0, kForms = 2;
+
+  template <class T>
+  VAE_EXT_INLINE static T rate_of(int form, T input) {
+    return form == kLogRate ? mul_exp(T(1), input) : nonnegative_or_nan(input);
+  }
+
+  template <class T>
+  VAE_EXT_INLINE static T value_at_zero(int form, T input, T) {
+    return -rate_of(form, input);
+  }
+  template <class T>
+  VAE_EXT_INLINE static T value_above_zero(int form, T input, T x) {
+    const T rate = rate_of(form, input), log_x = log_of(x);
+    const T log_ratio = form == kLogRate ? input - log_x : log_of(rate / x);
+    const T deviance = x * log1p_minus_x((rate - x) / x, log_ratio);
+    return deviance - (T(0.5) * (kLog2Pi<T> + log_x) + stirling_rest(x));
+  }
+
+  // d/drate = (x - rate) / rate, d/dlog_rate = x - rate
+  template <class T>
+  VAE_EXT_INLINE static Gradients<T, 2> gradients_at_zero(int form, T g, T input, T) {
+    return {{g * (form == kLogRate ? -rate_of(form, input) : T(-1)), T(0)}};
+  }
+  template <class T>
+  VAE_EXT_INLINE static Gradients<T, 2> gradients_above_zero(int form, T g, T input, T x) {
+    const T rate = rate_of(form, input), gap = x - rate;
+    return {{g * (form == kLogRate ? gap : gap / rate), T(0)}};
+  }
+};
+
+// ---- The negative binomial ---------------------------------------------------------------------
+
+enum DispersionForm {
+  kDispersion,     // mean, dispersion theta: variance mean + mean^2 / theta
+  kLogDispersion,  // mean, log theta
+  kTotalCount,     // logits and theta: mean = theta exp(logits)
+};
+
+// One negative binomial, whatever the form of its parameters: success = mean / (mean + theta) and
+// failure = theta / (mean + theta).
+template <class T>
+struct CountLaw {
+  int form;
+  T mean;  // logits in their form
+  T theta, success, failure;
+  T log_success, log_failure;  // with logits
+
+  VAE_EXT_INLINE CountLaw(int form_, T first, T second) : form(form_), mean(first) {
+    theta = nonnegative_or_nan(form == kLogDispersion ? mul_exp(T(1), second) : second);
+    if (form == kTotalCount) {
+      const bool positive = first > T(0);
+      const T size = fabs(first), e = exp_nonpositive(-size), more = T(1) / (T(1) + e);
+      success = positive ? more : e * more;
+      failure = positive ? e * more : more;
+      const T rest = log1p_unit(e);
+      log_success = -(positive ? rest : size + rest);
+      log_failure = -(positive ? size + rest : rest);
+    } else {
+      const T scale = T(1) / (nonnegative_or_nan(mean) + theta);
+      success = mean * scale;
+      failure = theta * scale;
+      log_success = log_failure = T(0);
+    }
+  }
+
+  // log P(0) = theta log(failure), and its derivatives times g.
+  struct AtZero {
+    T value, by_mean, by_theta;
+  };
+  VAE_EXT_INLINE AtZero at_zero() const {
+    if (form == kTotalCount) return {theta * log_failure, -theta * success, log_failure};
+    const T rest = log1p_minus_x(-success, log_of(failure));
+    // Both are negative. At theta = 0 the product is its limit.
+    const T value = theta == T(0) ? -theta : theta * (rest - success);
+    return {value, -failure, rest};
+  }
+
+  // log P(x), x > 0: of x log(1 + u) and theta log(1 + d) the linear parts x u and theta d are
+  // opposite, and left out. 1 + u = success (x + theta) / x, 1 + d = failure (x + theta) / theta.
+  struct Deviations {
+    T u, log1p_u, d, log1p_d;
+  };
+  VAE_EXT_INLINE Deviations deviations(T x) const {
+    const T total = x + theta;
+    if (form == kTotalCount) {
+      const T gap = theta * success - x * failure;
+      return {gap / x, log_of(total / x) + log_success, -gap / theta,
+              log_of(total / theta) + log_failure};
+    }
+    const T ratio = total / (mean + theta);
+    return {(mean - x) / x * failure, log_of(mean / x * ratio), (x - mean) / (mean + theta),
+            log_of(ratio)};
+  }
+
+  VAE_EXT_INLINE T deviance(T x) const {
+    const Deviations by = deviations(x);
+    return x * log1p_minus_x(by.u, by.log1p_u) + theta * log1p_minus_x(by.d, by.log1p_d);
+  }
+  // What the value is where count and mean agree.
+  VAE_EXT_INLINE T height(T x) const {
+    const T total = x + theta;
+    const T log_width = T(0.5) * (log_of(theta / total / x) - kLog2Pi<T>);
+    return log_width + (stirling_rest(total) - stirling_rest(theta) - stirling_rest(x));
+  }
+
+  // The derivatives, x > 0: (x - mean) failure / mean, by logits (x - mean) failure; and
+  // log(1 + d) - d + x / (2 theta (x + theta)) + Q(x + theta) - Q(theta), with logits without - d.
+  struct Slopes {
+    T by_mean, by_theta;
+  };
+  VAE_EXT_INLINE Slopes slopes(T x) const {
+    const Deviations by = deviations(x);
+    const T total = x + theta;
+    const T rest = T(0.5) * (x / total) / theta + (digamma_rest(total) - digamma_rest(theta));
+    const T bend = log1p_minus_x(by.d, by.log1p_d);
+    if (form == kTotalCount) return {-x * by.u, (bend + by.d) + rest};
+    return {(x - mean) / mean * failure, bend + rest};
+  }
+
+  // A derivative by theta as one by the second input.
+  VAE_EXT_INLINE T by_second(T by_theta) const {
+    return form == kLogDispersion ? theta * by_theta : by_theta;
+  }
+};
+
+struct NegativeBinomial : OfCounts {  // mean | logits, count, dispersion | its log | total_count
+  static constexpr int kInputs = 3, kRequired = 2, kNumbers = 1, kForms = 3;
+
+  template <class T>
+  VAE_EXT_INLINE static T value_at_zero(int form, T mean, T, T dispersion) {
+    return CountLaw<T>(form, mean, dispersion).at_zero().value;
+  }
+  template <class T>
+  VAE_EXT_INLINE static T value_above_zero(int form, T mean, T x, T dispersion) {
+    const CountLaw<T> law(form, mean, dispersion);
+    return law.deviance(x) + law.height(x);
+  }
+
+  template <class T>
+  VAE_EXT_INLINE static Gradients<T, 3> gradients_at_zero(int form, T g, T mean, T, T dispersion) {
+    const CountLaw<T> law(form, mean, dispersion);
+    const auto by = law.at_zero();
+    return {{g * by.by_mean, T(0), g * law.by_second(by.by_theta)}};
+  }
+  template <class T>
+  VAE_EXT_INLINE static Gradients<T, 3> gradients_above_zero(int form, T g, T mean, T x,
+                                                             T dispersion) {
+    const CountLaw<T> law(form, mean, dispersion);
+    const auto by = law.slopes(x);
+    return {{g * by.by_mean, T(0), g * law.by_second(by.by_theta)}};
+  }
+};
+
+// ---- Mixtures ----------------------------------------------------------------------------------
+
+// log(sigmoid(l) exp(a) + sigmoid(-l) exp(b)) of two log-probabilities.
+template <class T>
+VAE_EXT_INLINE T log_mixture(T l, T a, T b) {
+  const T e = exp_nonpositive(-fabs(l)), more = T(1) / (T(1) + e), less = e * more;
+  const T weight_a = l > T(0) ? more : less, weight_b = l > T(0) ? less : more;
+  // Near 0 by what is missing to 1, a sum of terms of one sign; elsewhere from the larger term.
+  const T missing = weight_a * expm1_nonpositive(a) + weight_b * expm1_nonpositive(b);
+  const T first = a + (l < T(0) ? l : T(0)), second = b - (l > T(0) ? l : T(0));
+  const T most = first > second ? first : second, least = first > second ? second : first;
+  const T other = (exp_nonpositive(least - most) - e) * more;
+  const bool near = a > T(-1) && b > T(-1);
+  const T sum = (near ? T(0) : most) + log1p_of(near ? missing : other);
+  return most == T(-INFINITY) ? most : sum;
+}
+
+// Its derivatives: how likely each part was, and by l.
+template <class T>
+struct MixtureGradients {
+  T by_a, by_b, by_l;
+
+  VAE_EXT_INLINE MixtureGradients(T l, T a, T b) {
+    const T odds = (a - b) + l;
+    const T e = exp_nonpositive(-fabs(odds)), more = T(1) / (T(1) + e);
+    by_a = odds > T(0) ? more : e * more;
+    by_b = odds > T(0) ? e * more : more;
+    const T f = exp_nonpositive(-fabs(l)), most = T(1) / (T(1) + f);
+    const T sigmoid = l > T(0) ? most : f * most, rest = l > T(0) ? f * most : most;
+    const bool first = a > b;
+    const T difference = expm1_nonpositive(-fabs(a - b));
+    by_l = first ? -by_a * rest * difference : by_b * sigmoid * difference;
+  }
+};
+
+// 0 with probability sigmoid(zero_logits), and a negative binomial otherwise.
+struct ZeroInflatedNegativeBinomial : OfCounts {  // the same inputs and zero_logits
+  static constexpr int kInputs = 4, kRequired = 2, kNumbers = 2, kForms = 3;
+
+  template <class T>
+  VAE_EXT_INLINE static T value_at_zero(int form, T mean, T, T dispersion, T zero_logits) {
+    return log_mixture(zero_logits, T(0), CountLaw<T>(form, mean, dispersion).at_zero().value);
+  }
+  template <class T>
+  VAE_EXT_INLINE static T value_above_zero(int form, T mean, T x, T dispersion, T zero_logits) {
+    const T positive = zero_logits > T(0) ? zero_logits : T(0);
+    const T not_inflated = positive + log1p_unit(exp_nonpositive(-fabs(zero_logits)));
+    return NegativeBinomial::value_above_zero(form, mean, x, dispersion) - not_inflated;
+  }
+
+  template <class T>
+  VAE_EXT_INLINE static Gradients<T, 4> gradients_at_zero(int form, T g, T mean, T, T dispersion,
+                                                          T zero_logits) {
+    const CountLaw<T> law(form, mean, dispersion);
+    const auto by = law.at_zero();
+    const MixtureGradients<T> part(zero_logits, T(0), by.value);
+    return {{g * (part.by_b * by.by_mean), T(0), g * law.by_second(part.by_b * by.by_theta),
+             g * part.by_l}};
+  }
+  template <class T>
+  VAE_EXT_INLINE static Gradients<T, 4> gradients_above_zero(int form, T g, T mean, T x,
+                                                             T dispersion, T zero_logits) {
+    const auto by = NegativeBinomial::gradients_above_zero(form, g, mean, x, dispersion);
+    const T e = exp_nonpositive(-fabs(zero_logits)), more = T(1) / (T(1) + e);
+    return {{by.by[0], T(0), by.by[2], -g * (zero_logits > T(0) ? more : e * more)}};
+  }
+};
+
+// Two negative binomials of one dispersion: the first with probability sigmoid(mixture_logits).
+struct NegativeBinomialMixture : OfCounts {  // mean1, count, mean2, dispersion | its log, logits
+  static constexpr int kInputs = 5, kRequired = 2, kNumbers = 3, kForms = 2;
+
+  template <class T>
+  VAE_EXT_INLINE static T value_at_zero(int form, T mean1, T, T mean2, T dispersion, T logits) {
+    return log_mixture(logits, CountLaw<T>(form, mean1, dispersion).at_zero().value,
+                       CountLaw<T>(form, mean2, dispersion).at_zero().value);
+  }
+  template <class T>
+  VAE_EXT_INLINE static T value_above_zero(int form, T mean1, T x, T mean2, T dispersion,
+                                           T logits) {
+    const CountLaw<T> first(form, mean1, dispersion), second(form, mean2, dispersion);
+    const T height = first.height(x);
+    return log_mixture(logits, first.deviance(x) + height, second.deviance(x) + height);
+  }
+
+  template <class T>
+  VAE_EXT_INLINE static Gradients<T, 5> gradients_at_zero(int form, T g, T mean1, T, T mean2,
+                                                          T dispersion, T logits) {
+    const CountLaw<T> first(form, mean1, dispersion), second(form, mean2, dispersion);
+    const auto a = first.at_zero(), b = second.at_zero();
+    const MixtureGradients<T> part(logits, a.value, b.value);
+    const T by_theta = part.by_a * a.by_theta + part.by_b * b.by_theta;
+    return {{g * (part.by_a * a.by_mean), T(0), g * (part.by_b * b.by_mean),
+             g * first.by_second(by_theta), g * part.by_l}};
+  }
+  template <class T>
+  VAE_EXT_INLINE static Gradients<T, 5> gradients_above_zero(int form, T g, T mean1, T x, T mean2,
+                                                             T dispersion, T logits) {
+    const CountLaw<T> first(form, mean1, dispersion), second(form, mean2, dispersion);
+    const auto a = first.slopes(x), b = second.slopes(x);
+    const MixtureGradients<T> part(logits, first.deviance(x), second.deviance(x));
+    const T by_theta = part.by_a * a.by_theta + part.by_b * b.by_theta;
+    return {{g * (part.by_a * a.by_mean), T(0), g * (part.by_b * b.by_mean),
+             g * first.by_second(by_theta), g * part.by_l}};
+  }
+};
+
+VAE_EXT_NAMESPACE_END
