@@ -10,7 +10,7 @@ PIP := $(INSTALL) -c constraints.txt
 NATIVE_SOURCES := $(shell find csrc -type f -not -name '*.py')
 
 .PHONY: demo check test cuda gpu-check lint format check-install bench pictures clean
-.PHONY: accuracy sanitize mutants rng-battery check-torch
+.PHONY: accuracy sanitize mutants rng-battery check-torch test-integrations
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python examples/train_vae.py $(ARGS)
@@ -76,6 +76,16 @@ check-torch: $(VENV)/native.stamp
 		--require-hashes -r tools/requirements.txt
 	PYTHONPATH=$(CURDIR) OMP_WAIT_POLICY=passive build/torch-$(TORCH)/bin/python -m pytest -n auto --maxprocesses 8 \
 		--ignore tests/test_cuda_build.py $(ARGS)
+
+# The patch of scvi-tools, with the real one in an environment of its own: its requirements are many.
+test-integrations: build/integrations/installed.stamp $(VENV)/native.stamp
+	PYTHONPATH=$(CURDIR) OMP_WAIT_POLICY=passive build/integrations/bin/python -m pytest tests/test_scvi.py $(ARGS)
+
+build/integrations/installed.stamp: constraints-integrations.txt
+	$(PYTHON) -m venv build/integrations
+	build/integrations/bin/python -m pip --disable-pip-version-check install --quiet -c $< \
+		torch scvi-tools pytest hypothesis mpmath
+	touch $@
 
 bench: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks $(ARGS)

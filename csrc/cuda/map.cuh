@@ -24,9 +24,9 @@ template <class Formula_, int kSums_ = 0>
 struct Map {
   using Formula = Formula_;
   static constexpr int kSums = kSums_;
-  static constexpr bool kHeavy = false;
   static constexpr int kInputs = Formula::kInputs;
   static constexpr int kOutputs = Formula::kOutputs;
+  static constexpr bool kHeavy = kInputs > 6;
 
   Operand in[kInputs];
   Operand out[kOutputs];
