@@ -321,6 +321,56 @@ MUTANTS = [
         "return (None, 1) if",
         "noise",
     ),
+    # Counts
+    Mutant(
+        "a deviance from its far branch",
+        "csrc/math/special.h",
+        "x > T(-0.65) && x < T(1.5)",
+        "x > T(-0.01) && x < T(0.01)",
+        "counts accuracy",
+    ),
+    Mutant(
+        "no step of Binet's function below 1",
+        "csrc/math/special.h",
+        "const T step = (y + T(0.5)) * log_of((y + T(1)) / y) - T(1);",
+        "const T step = T(0);",
+        "counts accuracy",
+    ),
+    Mutant(
+        "the gradient by a log-dispersion as that by the dispersion",
+        "csrc/math/counts.h",
+        "form == kLogDispersion ? theta * by_theta : by_theta",
+        "by_theta",
+        "counts",
+    ),
+    Mutant(
+        "a mixture near 0 from afar",
+        "csrc/math/counts.h",
+        "const bool near = a > T(-1) && b > T(-1);",
+        "const bool near = false;",
+        "counts accuracy",
+    ),
+    Mutant(
+        "the mixture's derivative by its logits with one sign",
+        "csrc/math/counts.h",
+        "by_l = first ? -by_a",
+        "by_l = first ? by_a",
+        "counts accuracy",
+    ),
+    Mutant(
+        "zeros beside counts forgotten",
+        "csrc/cpu/formula_loops.inl",
+        "for (int j = 0; j < others; ++j) out[index[j]] = found[j];",
+        "for (int j = 0; j + 1 < others; ++j) out[index[j]] = found[j];",
+        "counts parity",
+    ),
+    Mutant(
+        "a row's gradient summed over one block of rows",
+        "csrc/cpu/gradients.h",
+        "for (int64_t down = 1; down < blocks_.down(); ++down) {",
+        "for (int64_t down = 1; down < 1; ++down) {",
+        "counts parity",
+    ),
 ]
 
 

@@ -1,0 +1,191 @@
+"""Single-cell models: the loss of scvi-tools alone, and whole training steps of its VAE.
+
+    make test-integrations    # installs scvi-tools in build/integrations
+    PYTHONPATH=. build/integrations/bin/python -m benchmarks.scvi_step --out out/scvi.json
+
+A step is what SCVI.train() runs for a batch: scvi.module.VAE forward, its loss, backward and Adam.
+"compile" is torch.compile of scvi-tools' own log-probability; "none" has a constant in its place,
+so that the share of the loss is what is left out there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import scvi
+import torch
+from scvi.distributions import _negative_binomial as theirs
+from scvi.module import VAE
+from torch import Tensor
+
+from vae_ext.integrations.scvi import patch
+
+from . import machine
+from .harness import Timing, interleave, summarize
+
+NAMES = {"nb": "log_nb_positive", "zinb": "log_zinb_positive"}
+CELLS = 128
+
+
+class NoLoss(torch.autograd.Function):
+    """0, with gradients that are there."""
+
+    @staticmethod
+    def forward(ctx: Any, *parameters: Tensor) -> Tensor:
+        ctx.save_for_backward(*parameters)
+        return torch.zeros_like(parameters[0])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        (grad,) = grads
+        return tuple(grad.new_full(p.shape, 1e-3) for p in ctx.saved_tensors)
+
+
+def no_loss(_: Tensor, *parameters: Tensor, **more: Any) -> Tensor:
+    value: Tensor = NoLoss.apply(
+        *(p for p in (*parameters, *more.values()) if isinstance(p, Tensor))
+    )
+    return value
+
+
+def contenders(law: str) -> dict[str, Callable[..., Tensor]]:
+    original = getattr(theirs, NAMES[law])
+    with patch():
+        ours = getattr(theirs, NAMES[law])
+    return {
+        "eager": original,
+        "compile": torch.compile(original),
+        "vae_ext": ours,
+        "none": no_loss,
+    }
+
+
+def counts(genes: int, zeros: bool = True) -> Tensor:
+    """Of cells of some 5,000 molecules, or all above 0."""
+    generator = torch.Generator().manual_seed(0)
+    share = torch.empty(genes).log_normal_(0, 2, generator=generator)
+    depth = torch.empty(CELLS, 1).log_normal_(8.5, 0.4, generator=generator)
+    rate = depth * share / share.sum()
+    rate = rate * torch._standard_gamma(torch.ones_like(rate), generator=generator)
+    return torch.poisson(rate, generator=generator) if zeros else torch.poisson(rate + 20) + 1
+
+
+def with_function(law: str, function: Callable[..., Tensor], step: Callable[[], object]) -> Any:
+    def run() -> None:
+        setattr(theirs, NAMES[law], function)
+        step()
+
+    return run
+
+
+def loss_alone(law: str, x: Tensor) -> Callable[[], object]:
+    """Of a distribution as the models make it: forward and backward."""
+    generator = torch.Generator().manual_seed(1)
+    mean = x.mean(0) * torch.empty(x.shape).log_normal_(0, 0.3, generator=generator) + 1e-3
+    mean.requires_grad_()
+    log_theta = torch.randn(x.shape[1], generator=generator, requires_grad=True)
+    logits = torch.randn(x.shape, generator=generator, requires_grad=True)
+
+    def step() -> None:
+        theta = log_theta.exp()
+        if law == "nb":
+            leaves: list[Tensor] = [mean, log_theta]
+            d = theirs.NegativeBinomial(mu=mean, theta=theta)
+        else:
+            leaves = [mean, log_theta, logits]
+            d = theirs.ZeroInflatedNegativeBinomial(mu=mean, theta=theta, zi_logits=logits)
+        torch.autograd.grad(-d.log_prob(x).sum(-1).mean(), leaves)
+
+    return step
+
+
+def training_step(law: str, x: Tensor) -> Callable[[], object]:
+    torch.manual_seed(0)
+    model = VAE(n_input=x.shape[1], n_batch=1, gene_likelihood=law)
+    model.train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, eps=0.01, weight_decay=1e-6)
+    none = torch.zeros(CELLS, 1, dtype=torch.long)
+    tensors = {"X": x, "batch": none, "labels": none}
+
+    def step() -> None:
+        *_, losses = model(tensors, loss_kwargs={"kl_weight": 1.0})
+        optimizer.zero_grad()
+        losses.loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def measure(what: str, law: str, genes: int, zeros: bool, rounds: int) -> dict[str, object]:
+    x = counts(genes, zeros)
+    make = loss_alone if what == "loss" else training_step
+    functions = contenders(law)
+    steps = {n: with_function(law, f, make(law, x)) for n, f in functions.items()}
+    times = summarize(list(interleave(steps, rounds, torch.device("cpu"))))
+    setattr(theirs, NAMES[law], functions["eager"])
+    return {
+        "what": what,
+        "law": law,
+        "cells": CELLS,
+        "genes": genes,
+        "zeros": float((x == 0).float().mean()),
+        "times": {name: vars(t) for name, t in times.items()},
+    }
+
+
+def row_of(result: dict[str, Any]) -> str:
+    """A line of the README's table: medians, and the ratio of each round's."""
+    times = {name: Timing(**t) for name, t in result["times"].items()}
+    shown = " | ".join(
+        f"{times[n].p50:.1f} ({times[n].p20:.1f}–{times[n].p80:.1f})"
+        for n in ("eager", "compile", "vae_ext")
+    )
+    what = "the loss" if result["what"] == "loss" else "a training step"
+    ratios = [times[n].p50 / times["vae_ext"].p50 for n in ("eager", "compile")]
+    return (
+        f"| {what}, {result['law']}, {result['cells']} × {result['genes']:,}, "
+        f"{100 * result['zeros']:.0f} % zeros | {shown} | "
+        f"{ratios[0]:.1f} × | {ratios[1]:.1f} × |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--genes", type=int, nargs="+", default=[2000, 20000])
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(args.threads)
+    results = []
+    print("| 128 cells, ms | scvi-tools | compiled | vae_ext | gain | over compiled |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for genes in args.genes:
+        for law in NAMES:
+            cases = [("loss", True), ("step", True)]
+            if genes == max(args.genes):
+                cases.insert(1, ("loss", False))
+            for what, zeros in cases:
+                torch._dynamo.reset()
+                results.append(measure(what, law, genes, zeros, args.rounds))
+                print(row_of(results[-1]), flush=True)
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        document = {
+            "machine": machine.describe(torch.device("cpu")),
+            "scvi-tools": scvi.__version__,
+            "results": results,
+        }
+        args.out.write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
