@@ -27,7 +27,8 @@ from torch import Tensor
 from vae_ext.integrations.scvi import patch
 
 from . import machine
-from .harness import Timing, interleave, summarize
+from .harness import interleave, summarize
+from .table import SCVI_HEAD, scvi_row
 
 NAMES = {"nb": "log_nb_positive", "zinb": "log_zinb_positive"}
 CELLS = 128
@@ -139,22 +140,6 @@ def measure(what: str, law: str, genes: int, zeros: bool, rounds: int) -> dict[s
     }
 
 
-def row_of(result: dict[str, Any]) -> str:
-    """A line of the README's table: medians, and the ratio of each round's."""
-    times = {name: Timing(**t) for name, t in result["times"].items()}
-    shown = " | ".join(
-        f"{times[n].p50:.1f} ({times[n].p20:.1f}–{times[n].p80:.1f})"
-        for n in ("eager", "compile", "vae_ext")
-    )
-    what = "the loss" if result["what"] == "loss" else "a training step"
-    ratios = [times[n].p50 / times["vae_ext"].p50 for n in ("eager", "compile")]
-    return (
-        f"| {what}, {result['law']}, {result['cells']} × {result['genes']:,}, "
-        f"{100 * result['zeros']:.0f} % zeros | {shown} | "
-        f"{ratios[0]:.1f} × | {ratios[1]:.1f} × |"
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--genes", type=int, nargs="+", default=[2000, 20000])
@@ -166,8 +151,7 @@ def main() -> None:
     logging.disable(logging.WARNING)
     torch.set_num_threads(args.threads)
     results = []
-    print("| 128 cells, ms | scvi-tools | compiled | vae_ext | gain | over compiled |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print(SCVI_HEAD)
     for genes in args.genes:
         for law in NAMES:
             cases = [("loss", True), ("step", True)]
@@ -176,7 +160,7 @@ def main() -> None:
             for what, zeros in cases:
                 torch._dynamo.reset()
                 results.append(measure(what, law, genes, zeros, args.rounds))
-                print(row_of(results[-1]), flush=True)
+                print(scvi_row(results[-1]), flush=True)
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         document = {

@@ -36,6 +36,24 @@ def training_rows(steps: list[dict[str, Any]]) -> list[str]:
     return found
 
 
+SCVI_HEAD = """| of scvi-tools, milliseconds | usual | compiled | vae_ext | gain | over compiled |
+| --- | --- | --- | --- | --- | --- |"""
+
+
+def scvi_row(result: dict[str, Any]) -> str:
+    """Medians, with their spread, of what benchmarks/scvi_step.py measured."""
+    times = result["times"]
+    cells = [
+        f"{'the loss' if result['what'] == 'loss' else 'a training step'}, {result['law']}, "
+        f"{result['cells']} × {result['genes']:,}, {100 * result['zeros']:.0f} % zeros"
+    ]
+    for name in ("eager", "compile", "vae_ext"):
+        cells.append("{p50:.1f} ({p20:.1f}–{p80:.1f})".format(**times[name]))
+    for name in ("eager", "compile"):
+        cells.append(f"{times[name]['p50'] / times['vae_ext']['p50']:.1f} ×")
+    return f"| {' | '.join(cells)} |"
+
+
 def slower(results: list[dict[str, Any]]) -> list[str]:
     """The cells in which another contender was faster by more than the clock's noise, 3 %."""
     found = []

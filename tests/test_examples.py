@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from benchmarks.ops import OPS
+from benchmarks.table import scvi_row
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -184,6 +185,21 @@ def test_figures_of_the_readme() -> None:
     assert len(rows) == 9 * 3 + 3
     for row in rows:
         assert row in readme
+
+
+def test_single_cell_rows_of_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    file = ROOT / "benchmarks/results/scvi-2-threads.json"
+    results = json.loads(file.read_text())["results"]
+    assert len(results) == 10
+    for result in results:
+        assert scvi_row(result) in readme
+    gains = {what: [] for what in ("loss", "step")}
+    for r in results:
+        gains[r["what"]].append(r["times"]["eager"]["p50"] / r["times"]["vae_ext"]["p50"])
+    low, high = (f"{f(gains['step']):.1f}" for f in (min, max))
+    assert f"**{low} to {high} × faster**; the loss alone {min(gains['loss']):.0f} to " in readme
+    assert f"to {max(gains['loss']):.0f} × |" in readme
 
 
 def test_accuracy_of_the_readme() -> None:
