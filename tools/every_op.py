@@ -29,9 +29,11 @@ def of_case(case: Case, tensors: Sequence[Tensor], reduction: str) -> Iterator[T
     """An op of strided and of contiguous tensors, with all its inputs and with one of one
     element."""
     c, a, d, b = tensors[2], tensors[0], tensors[3], tensors[1]
+    made = zip(case.arguments, (c, a, d, b, a), strict=False)
+    inputs = [case.makes.get(name, torch.clone)(t) for name, t in made]
     inputs = [
-        case.makes.get(name, torch.clone)(t)
-        for name, t in zip(case.arguments, (c, a, d, b), strict=False)
+        t.detach() if name in case.fixed else t
+        for name, t in zip(case.arguments, inputs, strict=True)
     ]
     yield case.function(*inputs, reduction=reduction)
     if len(inputs) > 2:

@@ -193,7 +193,7 @@ VAE_EXT_INLINE T log_mixture(T l, T a, T b) {
   const T other = (exp_nonpositive(least - most) - e) * more;
   const bool near = a > T(-1) && b > T(-1);
   const T sum = (near ? T(0) : most) + log1p_of(near ? missing : other);
-  return most == T(-INFINITY) ? most : sum;
+  return most == T(-INFINITY) && l == l ? most : sum;
 }
 
 // Its derivatives: how likely each part was, and by l.

@@ -163,6 +163,8 @@ def log_mixture(logits: Tensor, a: Tensor, b: Tensor) -> Tensor:
     missing = missing + torch.sigmoid(-logits) * torch.expm1(close_b)
     first, second = cut(a, -1e30, 0.0) - softplus(-logits), cut(b, -1e30, 0.0) - softplus(logits)
     far = torch.logaddexp(first, second)
+    never = (a == -math.inf) & (b == -math.inf) & ~logits.isnan()
+    far = far.masked_fill(never, -math.inf)
     return torch.where(near, torch.log1p(missing), far)
 
 
