@@ -158,7 +158,7 @@ def inflated_weight(m: Any, mean: Any, x: Any, theta: Any, logits: Any) -> tuple
     a, b = inflated_parts(m, mean, x, theta, logits)
     _, weight = weights(m, logits, a, b)
     one = 1 + 0 * weight
-    spread = 1 + (abs(b) + abs(logits)) / 2
+    spread = 1 + abs(b) + abs(logits)
     return m.where(x == 0, weight, one), m.where(x == 0, spread, one)
 
 
@@ -211,7 +211,7 @@ def mixture_value_magnitude(m: Any, mean1: Any, x: Any, mean2: Any, theta: Any, 
 def mixture_weights(m: Any, *inputs: Any) -> tuple[Any, Any, Any]:
     a, b = mixture_parts(m, *inputs)
     logits = inputs[-1]
-    spread = 1 + (size(a) + size(b) + abs(logits)) / 2
+    spread = 1 + size(a) + size(b) + abs(logits)
     return *weights(m, logits, total(a), total(b)), spread
 
 
