@@ -22,6 +22,17 @@ VAE_EXT_INLINE T nonnegative_or_nan(T x) {
   return x >= T(0) ? x : T(NAN);
 }
 
+// sigmoid(x) and sigmoid(-x), from e = exp(-|x|): neither loses its digits.
+template <class T>
+struct Sigmoids {
+  T e, most, of, of_minus;  // most: the larger
+
+  VAE_EXT_INLINE explicit Sigmoids(T x) : e(exp_nonpositive(-fabs(x))), most(T(1) / (T(1) + e)) {
+    of = x > T(0) ? most : e * most;
+    of_minus = x > T(0) ? e * most : most;
+  }
+};
+
 // x log(rate) - rate - lgamma(x + 1)
 struct Poisson : OfCounts {  // rate | log_rate, count
   enum Form { kRate, kLogRate };
@@ -77,10 +88,10 @@ struct CountLaw {
     theta = nonnegative_or_nan(form == kLogDispersion ? mul_exp(T(1), second) : second);
     if (form == kTotalCount) {
       const bool positive = first > T(0);
-      const T size = fabs(first), e = exp_nonpositive(-size), more = T(1) / (T(1) + e);
-      success = positive ? more : e * more;
-      failure = positive ? e * more : more;
-      const T rest = log1p_unit(e);
+      const Sigmoids<T> sigmoid(first);
+      success = sigmoid.of;
+      failure = sigmoid.of_minus;
+      const T size = fabs(first), rest = log1p_unit(sigmoid.e);
       log_success = -(positive ? rest : size + rest);
       log_failure = -(positive ? size + rest : rest);
     } else {
@@ -91,7 +102,7 @@ struct CountLaw {
     }
   }
 
-  // log P(0) = theta log(failure), and its derivatives times g.
+  // log P(0) = theta log(failure), and its derivatives.
   struct AtZero {
     T value, by_mean, by_theta;
   };
@@ -184,13 +195,12 @@ struct NegativeBinomial : OfCounts {  // mean | logits, count, dispersion | its 
 // log(sigmoid(l) exp(a) + sigmoid(-l) exp(b)) of two log-probabilities.
 template <class T>
 VAE_EXT_INLINE T log_mixture(T l, T a, T b) {
-  const T e = exp_nonpositive(-fabs(l)), more = T(1) / (T(1) + e), less = e * more;
-  const T weight_a = l > T(0) ? more : less, weight_b = l > T(0) ? less : more;
+  const Sigmoids<T> weight(l);
   // Near 0 by what is missing to 1, a sum of terms of one sign; elsewhere from the larger term.
-  const T missing = weight_a * expm1_nonpositive(a) + weight_b * expm1_nonpositive(b);
+  const T missing = weight.of * expm1_nonpositive(a) + weight.of_minus * expm1_nonpositive(b);
   const T first = a + (l < T(0) ? l : T(0)), second = b - (l > T(0) ? l : T(0));
   const T most = first > second ? first : second, least = first > second ? second : first;
-  const T other = (exp_nonpositive(least - most) - e) * more;
+  const T other = (exp_nonpositive(least - most) - weight.e) * weight.most;
   const bool near = a > T(-1) && b > T(-1);
   const T sum = (near ? T(0) : most) + log1p_of(near ? missing : other);
   return most == T(-INFINITY) && l == l ? most : sum;
@@ -202,15 +212,12 @@ struct MixtureGradients {
   T by_a, by_b, by_l;
 
   VAE_EXT_INLINE MixtureGradients(T l, T a, T b) {
-    const T odds = (a - b) + l;
-    const T e = exp_nonpositive(-fabs(odds)), more = T(1) / (T(1) + e);
-    by_a = odds > T(0) ? more : e * more;
-    by_b = odds > T(0) ? e * more : more;
-    const T f = exp_nonpositive(-fabs(l)), most = T(1) / (T(1) + f);
-    const T sigmoid = l > T(0) ? most : f * most, rest = l > T(0) ? f * most : most;
+    const Sigmoids<T> part((a - b) + l), weight(l);
+    by_a = part.of;
+    by_b = part.of_minus;
     const bool first = a > b;
     const T difference = expm1_nonpositive(-fabs(a - b));
-    by_l = first ? -by_a * rest * difference : by_b * sigmoid * difference;
+    by_l = first ? -by_a * weight.of_minus * difference : by_b * weight.of * difference;
   }
 };
 
@@ -242,8 +249,7 @@ struct ZeroInflatedNegativeBinomial : OfCounts {  // the same inputs and zero_lo
   VAE_EXT_INLINE static Gradients<T, 4> gradients_above_zero(int form, T g, T mean, T x,
                                                              T dispersion, T zero_logits) {
     const auto by = NegativeBinomial::gradients_above_zero(form, g, mean, x, dispersion);
-    const T e = exp_nonpositive(-fabs(zero_logits)), more = T(1) / (T(1) + e);
-    return {{by.by[0], T(0), by.by[2], -g * (zero_logits > T(0) ? more : e * more)}};
+    return {{by.by[0], T(0), by.by[2], -g * Sigmoids<T>(zero_logits).of}};
   }
 };
 
