@@ -77,6 +77,16 @@ def likelihood_rows(entry: Likelihood) -> Iterator[Row]:
         x, t, *more = inputs(*[(D,)] * parameters)(b)
         return [x, t, *two(b), *normal(()), *more]
 
+    def weighted(*t: Tensor) -> Tensor:
+        *given, weights = t
+        value: Tensor = function(*given, weights=weights, reduction="mean")
+        return value
+
+    def with_weights(b: int) -> list[Tensor]:
+        return [*inputs(*[(D,)] * parameters)(b), torch.rand(b, 1, dtype=torch.float64)]
+
+    yield Row(f"{name}, weights", [name], weighted, with_weights, fixed=fixed)
+
     yield Row(f"elbo_loss, {entry.name}", ["elbo_loss"], loss, loss_inputs, fixed=fixed)
     module = getattr(vae_ext.nn, f"{''.join(map(str.capitalize, entry.name.split('_')))}NLL")
     options = {entry.learned: True} if entry.learned else {}
@@ -165,6 +175,21 @@ ROWS = [
         lambda m, v, p: vae_ext.gaussian_kl(m, v, p, p),
         lambda b: normal((b, D), (1, D), (b, D)),
     ),
+    Row(
+        "gaussian_kl, weights",
+        ["gaussian_kl"],
+        lambda m, v, w: vae_ext.gaussian_kl(m, v, weights=w, event_dims=1),
+        lambda b: [*normal((b, D), (b, D)), torch.rand(b, 1, dtype=torch.float64)],
+    ),
+    Row(
+        "reparameterize_with_kl, mask",
+        ["reparameterize_with_kl"],
+        lambda m, v, mask, seed: both(
+            vae_ext.reparameterize_with_kl(m, v, seed=seed, weights=mask, event_dims=1)
+        ),
+        lambda b: [*two(b), torch.rand(b, 1) < 0.5],
+        samples=True,
+    ),
     *(row for likelihood in LIKELIHOODS.values() for row in likelihood_rows(likelihood)),
     Row(
         "bernoulli_log_likelihood, mean of bytes",
@@ -173,6 +198,14 @@ ROWS = [
         lambda b: [*normal((2, b, D)), (torch.rand(b, D) < 0.5).to(torch.uint8)],
     ),
     Row("elbo_loss", ["elbo_loss"], vae_ext.elbo_loss, loss_inputs),
+    Row(
+        "elbo_loss, masks",
+        ["elbo_loss"],
+        lambda x, t, m, v, w, u: vae_ext.elbo_loss(
+            x, t, m, v, weights=w, latent_weights=u, event_dims=1
+        ),
+        lambda b: [*loss_inputs(b), torch.rand(b, 1) < 0.5, torch.rand(D) < 0.5],
+    ),
     Row(
         "kl_multivariate_normal",
         ["kl_multivariate_normal"],

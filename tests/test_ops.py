@@ -54,29 +54,31 @@ def samples_of(formula: Formula) -> Iterator[Call]:
         return torch.randint(3, shape, dtype=torch.int32) if counts else torch.rand(shape)
 
     first = [lead(t(3, 4)), target(3, 4)]
-    absent = [None] * (len(formula.arguments) - 2)
+    absent: list[object] = [None] * (len(formula.arguments) - 2)
+    weights = [torch.tensor([True, False, True]).view(3, 1), t(4), None]
     numbers: list[float] = [0.5] * formula.numbers
     if formula.forms > 1:
         numbers.append(0)
     op, backward = (getattr(OPS, formula.op + end).default for end in ("", "_backward"))
-    yield op, (*first, *absent, *numbers, 1, EVENT)
-    yield op, (lead(t(2, 3, 4, dtype=BF16)), target(3, 4), *absent, *numbers, 1, NONE)
+    for w in weights:
+        yield op, (*first, *absent, w, *numbers, 1, EVENT)
+    yield op, (lead(t(2, 3, 4, dtype=BF16)), target(3, 4), *absent, None, *numbers, 1, NONE)
     last = target(*CL.shape).contiguous(memory_format=torch.channels_last)
-    yield op, (lead(CL), last, *absent, *numbers, 3, NONE)
+    yield op, (lead(CL), last, *absent, None, *numbers, 3, NONE)
     mask = 1 if counts else 3
-    yield backward, (t(3), *first, *absent, *numbers, 1, EVENT, mask)
+    yield backward, (t(3), *first, *absent, weights[1], *numbers, 1, EVENT, mask)
     variants: list[list[object]] = [absent]
     if absent:
         rows = [t(4), t(), t(4)][-len(absent) :] if len(absent) < 3 else [t(4), t(), t(3, 4)]
         rows = made(*rows)
         variants += [rows, made(*(t(3, 4, dtype=BF16) for _ in absent))]
-        yield op, (*first, *rows, *numbers, 1, NONE)
-        yield backward, (t(3, 4), *first, *rows, *numbers, 1, NONE, 29 if counts else 15)
+        yield op, (*first, *rows, None, *numbers, 1, NONE)
+        yield backward, (t(3, 4), *first, *rows, None, *numbers, 1, NONE, 29 if counts else 15)
     if hasattr(OPS, f"{formula.op}_with_gradients"):
         both = getattr(OPS, f"{formula.op}_with_gradients").default
         for more in variants:
-            yield both, (*first, *more, *numbers, 1, SUM, 13)
-        yield both, (lead(t(3, 4)), target(4), *absent, *numbers, 1, SUM, mask)
+            yield both, (*first, *more, None, *numbers, 1, SUM, 13)
+        yield both, (lead(t(3, 4)), target(4), *absent, weights[1], *numbers, 1, SUM, mask)
 
 
 SAMPLES: list[Call] = [
@@ -140,7 +142,7 @@ def name_of(argument: object) -> str:
 def test_schemas_are_those_of_the_table(formula: Formula) -> None:
     arguments = getattr(OPS, formula.op).default._schema.arguments
     tensors = [a.name for a in arguments if "Tensor" in str(a.type)]
-    assert tuple(tensors) == formula.arguments
+    assert tuple(tensors) == formula.tensors
     numbers = [a.name for a in arguments if str(a.type) == "float"]
     last = formula.arguments[len(formula.arguments) - formula.numbers :]
     assert numbers == [f"{name}_value" for name in last]

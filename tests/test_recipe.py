@@ -38,7 +38,7 @@ EDITS: dict[str, list[tuple[str, str]]] = {
         )
     ],
     "csrc/ops/formulas.def": [
-        ("VAE_EXT_DIVERGENCE(", 'VAE_EXT_LIKELIHOOD(unit, Unit, "Tensor mean, Tensor target")\n')
+        ("VAE_EXT_DIVERGENCE(", 'VAE_EXT_LIKELIHOOD(unit, Unit, "Tensor mean, Tensor target", "")\n')
     ],
     "vae_ext/_reference/formulas.py": [
         (
@@ -66,10 +66,15 @@ EDITS: dict[str, list[tuple[str, str]]] = {
         (
             "def bernoulli_log_likelihood(",
             '''def unit_log_likelihood(
-    mean: Tensor, target: Tensor, *, event_dims: int | None = None, reduction: str = "event"
+    mean: Tensor,
+    target: Tensor,
+    *,
+    weights: Tensor | None = None,
+    event_dims: int | None = None,
+    reduction: str = "event",
 ) -> Tensor:
     """log N(target; mean, 1), nats, [batch] by default. Source, Raises: as the Gaussian."""
-    return log_likelihood(UNIT, mean, target, (), event_dims, reduction)
+    return log_likelihood(UNIT, mean, target, (), event_dims, reduction, weights)
 
 
 ''',
@@ -86,8 +91,8 @@ EDITS: dict[str, list[tuple[str, str]]] = {
     def __init__(self, *, event_dims: int | None = None, reduction: str = "mean") -> None:
         super().__init__(UNIT, event_dims, reduction)
 
-    def forward(self, mean: Tensor, target: Tensor) -> Tensor:
-        return self._nll(mean, target)
+    def forward(self, mean: Tensor, target: Tensor, *, weights: Tensor | None = None) -> Tensor:
+        return self._nll(mean, target, weights)
 
 
 ''',

@@ -185,12 +185,22 @@ def size(name: str, value: Sequence[Any]) -> tuple[int, ...]:
     return shape
 
 
-def target_range(value: Tensor, largest: float) -> None:
+def weights(value: Tensor, name: str, first: Tensor, shape: Sequence[int]) -> None:
+    """A mask or weights of elements of that shape."""
+    tensor("weights", value, (*FLOATING, torch.bool))
+    same_device(name, first, "weights", value)
+    broadcastable_to("weights", value, "the elements", shape)
+
+
+def target_range(value: Tensor, largest: float, weights: Tensor | None = None) -> None:
     """Targets between 0 and the largest, which the native kernels of the CPU see to themselves.
     Elsewhere a look would wait for the device: a target outside makes the results NaN there."""
     if not value.is_cpu or value.dtype == torch.bool or tracing() or transforming():
         return
-    outside = value[(value < 0) | (value > largest)]
+    refused = (value < 0) | (value > largest)
+    if weights is not None:
+        refused = refused & (weights != 0)
+    outside = value.expand(refused.shape)[refused]
     if outside.numel():
         expected = f"values in [0, {largest}]" if largest < math.inf else "values of at least 0"
         raise ValueError(f"target had the value {outside[0].item()}, expected {expected}")

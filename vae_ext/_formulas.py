@@ -33,6 +33,11 @@ class Formula:
     forms: int = 1
     target_gradient: bool = True
 
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """What the op takes first: its arguments, and the weights of the elements."""
+        return (*self.arguments, "weights")
+
 
 class Form(NamedTuple):
     """What the inputs are called that an op takes in one form."""

@@ -14,7 +14,7 @@ from torch.distributions import Distribution, constraints
 from . import _checks as checks
 from ._latent import Bounds, Parameters, sample_and_kl, wide_logvar
 from ._reference import KL, Z, numerics
-from .functional import gaussian_log_likelihood
+from .functional import gaussian_kl, gaussian_log_likelihood
 
 __all__ = ["DiagonalGaussian"]
 
@@ -248,18 +248,38 @@ class DiagonalGaussian(Distribution):
         generator: torch.Generator | None = None,
         noise: Tensor | None = None,
         stream: int = 0,
+        weights: Tensor | None = None,
         reduction: str = "event",
     ) -> tuple[Tensor, Tensor]:
         """A sample and KL(self ‖ N(0, I)), [*batch], in one pass; arguments as in
         :func:`vae_ext.reparameterize_with_kl`."""
-        drawn = {"seed": seed, "generator": generator, "noise": noise, "stream": stream}
-        z, kl = self._latent(Z | KL, reduction, n_samples=n_samples, **drawn)
+        drawn: dict[str, Any] = {
+            "n_samples": n_samples,
+            "seed": seed,
+            "generator": generator,
+            "noise": noise,
+            "stream": stream,
+        }
+        if weights is not None:
+            z, _ = self._latent(Z, **drawn)
+            assert z is not None
+            return z, self.kl(weights=weights, reduction=reduction)
+        z, kl = self._latent(Z | KL, reduction, **drawn)
         assert z is not None
         assert kl is not None
         return z, kl
 
-    def kl(self, *, reduction: str = "event") -> Tensor:
-        """KL(self ‖ N(0, I)), [*batch]; to others: ``torch.distributions.kl_divergence``."""
+    def kl(self, *, weights: Tensor | None = None, reduction: str = "event") -> Tensor:
+        """KL(self ‖ N(0, I)), [*batch], with weights of the elements as in
+        :func:`vae_ext.gaussian_kl`; to others: ``torch.distributions.kl_divergence``."""
+        if weights is not None:
+            return gaussian_kl(
+                self.mu,
+                self.logvar,
+                weights=weights,
+                event_dims=self.event_dims,
+                reduction=reduction,
+            )
         _, kl = self._latent(KL, reduction)
         assert kl is not None
         return kl

@@ -11,11 +11,13 @@
 namespace vae_ext {
 namespace {
 
-// The inputs, broadcast with each other and converted to T, as streams of tiles.
+// The inputs, broadcast with each other and converted to T, as streams of tiles. What has weight 0
+// is read as 0: padding has no say in how a tile is computed, nor is it refused.
 template <class T>
 class InputTiles {
  public:
   InputTiles(const FormulaInputs& in, const ReductionPlan& plan) : count_(in.count) {
+    if (in.weights) weights_.emplace(*in.weights, plan.shape);
     for (int i = 0; i < count_; ++i) {
       if (in.has(i)) {
         inputs_[i].emplace(*in.tensor[i], plan.shape);
@@ -25,17 +27,30 @@ class InputTiles {
     }
   }
 
-  // read(tiles) with those of elements [start, start + n).
-  template <class Read>
-  void operator()(int64_t start, int n, Read read) const {
+  // compute(tiles) of elements [start, start + n), and what it wrote to `results` weighed.
+  template <size_t kResults, class Compute>
+  void operator()(int64_t start, int n, const std::array<T*, kResults>& results,
+                  Compute compute) const {
+    const auto& k = kernels<T>();
     alignas(64) T buffer[kMaxInputs][kTile];
     const T* tiles[kMaxInputs];
     for (int i = 0; i < count_; ++i) tiles[i] = inputs_[i]->tile(start, n, buffer[i]);
-    read(tiles);
+    if (!weights_) return compute(tiles);
+    alignas(64) T masked[kMaxInputs][kTile], weights_buffer[kTile];
+    const T* weights = weights_->tile(start, n, weights_buffer);
+    for (int i = 0; i < count_; ++i) {
+      k.mask(n, masked[i], tiles[i], weights);
+      tiles[i] = masked[i];
+    }
+    compute(tiles);
+    for (T* result : results) {
+      if (result != nullptr) k.weigh(n, result, weights);
+    }
   }
 
  private:
   int count_;
+  std::optional<Input<T>> weights_;
   std::array<std::optional<Input<T>>, kMaxInputs> inputs_;
 };
 
@@ -71,7 +86,7 @@ void value(const FormulaKernels<T>& k, const FormulaInputs& in, const ReductionP
   const InputTiles<T> tiles(in, plan);
   TargetCheck<T> targets(k);
   reduce_terms<T>(plan, out, [&](int64_t start, int n, T* terms) {
-    tiles(start, n, [&](const T* const* x) {
+    tiles(start, n, std::array{terms}, [&](const T* const* x) {
       targets.see(n, x);
       k.value(n, terms, x);
     });
@@ -94,7 +109,9 @@ Found gradients(const FormulaKernels<T>& k, const FormulaInputs& in, const Reduc
   return input_gradients<T>(plan, wanted_of(in, mask), [&](int64_t start, int n, T* const* out) {
     alignas(64) T buffer[kTile];
     const T* g = incoming.tile(start, n, buffer);
-    tiles(start, n, [&](const T* const* x) { k.gradients(n, out, g, x); });
+    std::array<T*, kMaxInputs> results{};
+    std::copy_n(out, in.count, results.begin());
+    tiles(start, n, results, [&](const T* const* x) { k.gradients(n, out, g, x); });
   });
 }
 
@@ -129,10 +146,12 @@ Found value_and_gradients(const FormulaKernels<T>& k, const FormulaInputs& in,
   TargetCheck<T> targets(k);
   sum_everything<T>(plan, sums, [&](int64_t start, int n, T(&terms)[1 + kMaxInputs][kTile]) {
     T* d[kMaxInputs];
+    std::array<T*, 1 + kMaxInputs> results{terms[0]};  // all that will be looked at
     for (int i = 0; i < kMaxInputs; ++i) {
       d[i] = written[i] ? written[i]->begin(start, n, terms[1 + i]) : terms[1 + i];
+      if (of[i]) results[1 + i] = d[i];
     }
-    tiles(start, n, [&](const T* const* x) {
+    tiles(start, n, results, [&](const T* const* x) {
       targets.see(n, x);
       k.value_and_gradients(n, terms[0], d, x, incoming);
     });
@@ -146,7 +165,7 @@ Found value_and_gradients(const FormulaKernels<T>& k, const FormulaInputs& in,
 
 // ---- Ops -------------------------------------------------------------------------------------
 
-#define VAE_EXT_LIKELIHOOD(name, Formula_, inputs)                     \
+#define VAE_EXT_LIKELIHOOD(name, Formula_, ...)                        \
   struct name##_op {                                                   \
     using Formula = Formula_;                                          \
     template <class T>                                                 \
@@ -154,7 +173,7 @@ Found value_and_gradients(const FormulaKernels<T>& k, const FormulaInputs& in,
       return vae_ext::kernels<T>().name[in.form];                      \
     }                                                                  \
   };
-#define VAE_EXT_DIVERGENCE(name, Formula_, inputs)                     \
+#define VAE_EXT_DIVERGENCE(name, Formula_, ...)                        \
   struct name##_op {                                                   \
     using Formula = Formula_;                                          \
     template <class T>                                                 \
@@ -209,10 +228,10 @@ STABLE_TORCH_LIBRARY_IMPL(vae_ext, CPU, m) {
 #define VAE_EXT_OP(name, op)                                     \
   m.impl(#name, &vae_ext::boxed<vae_ext::forward<vae_ext::op>>); \
   m.impl(#name "_backward", &vae_ext::boxed<vae_ext::backward<vae_ext::op>>);
-#define VAE_EXT_DIVERGENCE(name, Formula, inputs) VAE_EXT_OP(name, name##_op)
-#define VAE_EXT_LIKELIHOOD(name, Formula, inputs) \
-  VAE_EXT_OP(name##_log_likelihood, name##_op)    \
-  m.impl(#name "_log_likelihood_with_gradients",  \
+#define VAE_EXT_DIVERGENCE(name, Formula, ...) VAE_EXT_OP(name, name##_op)
+#define VAE_EXT_LIKELIHOOD(name, Formula, ...)   \
+  VAE_EXT_OP(name##_log_likelihood, name##_op)   \
+  m.impl(#name "_log_likelihood_with_gradients", \
          &vae_ext::boxed<vae_ext::with_gradients<vae_ext::name##_op>>);
 #include "../ops/formulas.def"
 }

@@ -51,6 +51,9 @@ struct Kernels {
   void (*fill)(int n, T value, T* out);
   void (*add)(int n, T* out, const T* x);
   void (*add_to_sums)(int n, double* sums, const T* x);
+  // x where the weight is not 0, else 0; and in place, times the weight.
+  void (*mask)(int n, T* out, const T* x, const T* weights);
+  void (*weigh)(int n, T* x, const T* weights);
 
   // Bounds on logvar, hard or soft: the values, and the gradients multiplied in place.
   void (*bound)(int n, bool soft, T* out, const T* x, T low, T high);
@@ -75,8 +78,8 @@ struct Kernels {
                                          const T* logvar, const T* eps);
 
   // The formulas of formulas.def; of a divergence also the one of its required inputs alone.
-#define VAE_EXT_LIKELIHOOD(name, Formula, inputs) FormulaTable<T> name;
-#define VAE_EXT_DIVERGENCE(name, Formula, inputs) FormulaTable<T> name, standard_##name;
+#define VAE_EXT_LIKELIHOOD(name, Formula, ...) FormulaTable<T> name;
+#define VAE_EXT_DIVERGENCE(name, Formula, ...) FormulaTable<T> name, standard_##name;
 #include "../ops/formulas.def"
 };
 

@@ -149,6 +149,8 @@ constexpr Kernels<T> make_kernels() {
   k.fill = fill<T>;
   k.add = add<T>;
   k.add_to_sums = add_to_sums<T>;
+  k.mask = mask<T>;
+  k.weigh = weigh<T>;
   k.bound = bound_tile;
   k.bound_gradient = bound_gradient_tile;
   k.reparameterize = reparameterize_tile;
@@ -161,9 +163,9 @@ constexpr Kernels<T> make_kernels() {
   k.reparameterize_with_kl = reparameterize_with_kl_tile;
   k.reparameterize_with_kl_dmu = reparameterize_with_kl_dmu_tile;
   k.reparameterize_with_kl_dlogvar = reparameterize_with_kl_dlogvar_tile;
-#define VAE_EXT_LIKELIHOOD(name, Formula, inputs) fill_table<Formula, T>(k.name);
-#define VAE_EXT_DIVERGENCE(name, Formula, inputs) \
-  fill_table<Formula, T>(k.name);                 \
+#define VAE_EXT_LIKELIHOOD(name, Formula, ...) fill_table<Formula, T>(k.name);
+#define VAE_EXT_DIVERGENCE(name, Formula, ...) \
+  fill_table<Formula, T>(k.name);              \
   fill_table<Formula::Standard, T>(k.standard_##name);
 #include "../ops/formulas.def"
   return k;

@@ -138,3 +138,16 @@ template <class T>
 void add_to_sums(int n, double* __restrict sums, const T* __restrict x) {
   for (int i = 0; i < n; ++i) sums[i] += static_cast<double>(x[i]);
 }
+
+// ---- Weights -----------------------------------------------------------------------------------
+
+template <class T>
+void mask(int n, T* __restrict out, const T* x, const T* weights) {
+  for (int i = 0; i < n; ++i) out[i] = weights[i] == T(0) ? T(0) : x[i];
+}
+
+// What has weight 0 is 0, even if it was NaN.
+template <class T>
+void weigh(int n, T* __restrict x, const T* weights) {
+  for (int i = 0; i < n; ++i) x[i] = weights[i] == T(0) ? T(0) : x[i] * weights[i];
+}

@@ -63,12 +63,17 @@ struct Bodies<F, std::integer_sequence<int, I...>> {
   };
 };
 
-template <class F>
-void set_inputs(Operand* operands, const FormulaInputs& in, const ReductionPlan& plan, int width) {
+// The inputs, from operand `first` on, and the weights.
+template <class F, class Body>
+void set_inputs(Body& body, int first, const FormulaInputs& in, const ReductionPlan& plan,
+                int width) {
+  Operand* operands = body.in + first;
   for (int i = 0; i < in.count; ++i) {
     operands[i] = Operand(in.tensor[i], in.number[i], plan.shape, width);
   }
   if (kFormsOf<F> > 1) operands[in.count] = Operand::constant(static_cast<double>(in.form));
+  body.weighted = in.weights.has_value();
+  if (body.weighted) body.weights = Operand(*in.weights, plan.shape, width);
 }
 
 using Found = std::array<MaybeTensor, kMaxInputs>;
@@ -77,7 +82,7 @@ template <class F>
 Tensor value(const FormulaInputs& in, const ResultSpec& p) {
   return reduced<Bodies<F>::template ValueMap>(
       Launcher(in.lead()), p.plan, p.dtype, in.lead(),
-      [&](auto& body, int width) { set_inputs<F>(body.in, in, p.plan, width); });
+      [&](auto& body, int width) { set_inputs<F>(body, 0, in, p.plan, width); });
 }
 
 // The gradients for an incoming one, and the sums of `totals` (the value's) in the same pass.
@@ -89,7 +94,7 @@ Found differentiate(const FormulaInputs& in, const ResultSpec& p, OutputMask mas
   const Launcher launcher(in.lead());
   const auto fill = [&](auto& body, int width) {
     body.in[0] = incoming(width);
-    set_inputs<F>(body.in + 1, in, p.plan, width);
+    set_inputs<F>(body, 1, in, p.plan, width);
   };
   Found found;
   std::array<InputGradient, N> rotated;  // as Derivatives has them
@@ -165,20 +170,20 @@ void with_gradients(Stack& stack) {
 
 // The lines of formulas.def, numbered.
 enum Part {
-#define VAE_EXT_LIKELIHOOD(name, Formula, inputs) k_##name,
-#define VAE_EXT_DIVERGENCE(name, Formula, inputs) k_##name,
+#define VAE_EXT_LIKELIHOOD(name, Formula, ...) k_##name,
+#define VAE_EXT_DIVERGENCE(name, Formula, ...) k_##name,
 #include "../ops/formulas.def"
 };
 
 // A template, so that the other parts are not compiled.
 template <int kPart>
 void register_part(torch::stable::detail::StableLibrary& m) {
-#define VAE_EXT_DIVERGENCE(name, Formula, inputs)         \
+#define VAE_EXT_DIVERGENCE(name, Formula, ...)            \
   if constexpr (kPart == k_##name) {                      \
     m.impl(#name, &boxed<forward<Formula>>);              \
     m.impl(#name "_backward", &boxed<backward<Formula>>); \
   }
-#define VAE_EXT_LIKELIHOOD(name, Formula, inputs)                                    \
+#define VAE_EXT_LIKELIHOOD(name, Formula, ...)                                       \
   if constexpr (kPart == k_##name) {                                                 \
     m.impl(#name "_log_likelihood", &boxed<forward<Formula>>);                       \
     m.impl(#name "_log_likelihood_backward", &boxed<backward<Formula>>);             \

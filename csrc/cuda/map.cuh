@@ -31,6 +31,8 @@ struct Map {
   Operand in[kInputs];
   Operand out[kOutputs];
   bool wanted[kOutputs] = {};
+  Operand weights;  // of the elements: what has weight 0 gives 0, even if it would be NaN
+  bool weighted = false;
 
   void set(int i, const Operand& to) {
     out[i] = to;
@@ -40,6 +42,7 @@ struct Map {
   template <class F>
   void each_operand(F f) const {
     for (const Operand& o : in) f(o);
+    if (weighted) f(weights);
     for (int i = kSums; i < kOutputs; ++i) {
       if (wanted[i]) f(out[i]);
     }
@@ -64,6 +67,7 @@ struct Map {
 #pragma unroll
       for (int i = 0; i < kOutputs; ++i) y[i][j] = b[i];
     }
+    if (weighted) weigh<V>(span, y);
 #pragma unroll
     for (int i = kSums; i < kOutputs; ++i) {
       if (wanted[i]) store<V>(out[i], span, y[i]);
@@ -74,6 +78,18 @@ struct Map {
 #pragma unroll
         for (int j = 0; j < V::kWidth; ++j) terms[i][j] = y[i][j];
       }
+    }
+  }
+
+ private:
+  template <class V, class T>
+  VAE_EXT_DEVICE void weigh(const Span& span, T (&y)[kOutputs][V::kWidth]) const {
+    T w[V::kWidth];
+    values<V>(weights, fetch<V>(weights, span), span, w);
+#pragma unroll
+    for (int i = 0; i < kOutputs; ++i) {
+#pragma unroll
+      for (int j = 0; j < V::kWidth; ++j) y[i][j] = w[j] == T(0) ? T(0) : y[i][j] * w[j];
     }
   }
 };

@@ -74,13 +74,15 @@ inline Tensor fit_gradient(const ReductionPlan& plan, const InputGradient& of,
 
 // ---- Formulas ---------------------------------------------------------------------------------
 
-// The inputs of an op of formulas.def: tensors, or numbers where there is none.
+// The inputs of an op of formulas.def: tensors, or numbers where there is none, and the weights of
+// the elements, if they have any. An element of weight 0 is left out, whatever it holds.
 constexpr int kMaxInputs = 5;
 
 struct FormulaInputs {
   int count;
   std::array<MaybeTensor, kMaxInputs> tensor;
   std::array<double, kMaxInputs> number{};
+  MaybeTensor weights{};
   int64_t form = 0;  // of kForms
 
   const Tensor& lead() const { return *tensor[0]; }
@@ -96,6 +98,7 @@ struct FormulaInputs {
       if (!is_floating(storage_of(tensor[i]->scalar_type()))) continue;
       dtype = promote(dtype, tensor[i]->scalar_type());
     }
+    STD_TORCH_CHECK(broadcast(shape, weights) == shape, "vae_ext: weights do not broadcast");
     return {ReductionPlan(std::move(shape), event_dims, reduction), dtype};
   }
 };

@@ -31,6 +31,15 @@ std::string tensors(int n) {
   return all + ")";
 }
 
+// The arguments of a formula's op.
+std::string arguments(const std::string& inputs, const std::string& numbers) {
+  return inputs + ", Tensor? weights, " + numbers + (numbers.empty() ? "" : ", ") + VAE_EXT_EVENT;
+}
+
+void define(torch::stable::detail::StableLibrary& m, const std::string& schema) {
+  m.def(schema.c_str());
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY(vae_ext, m) {
@@ -67,19 +76,18 @@ STABLE_TORCH_LIBRARY(vae_ext, m) {
 
   // Of every likelihood forward, backward, and both in one pass where the reduction gives a scalar:
   // those gradients are for an incoming -1 (kLossGradient), and scale_gradient_ multiplies them by
-  // what came. A divergence has the first two.
-#define VAE_EXT_BACKWARD(op, Formula, inputs)                                                  \
-  m.def(#op "(" inputs ", " VAE_EXT_EVENT ") -> Tensor");                                      \
-  m.def(("" #op "_backward(Tensor grad, " inputs ", " VAE_EXT_EVENT ", int output_mask) -> " + \
-         tensors(vae_ext::Formula::kInputs))                                                   \
-            .c_str());
-#define VAE_EXT_DIVERGENCE(name, Formula, inputs) VAE_EXT_BACKWARD(name, Formula, inputs)
-#define VAE_EXT_LIKELIHOOD(name, Formula, inputs)                             \
-  VAE_EXT_BACKWARD(name##_log_likelihood, Formula, inputs)                    \
-  m.def(("" #name "_log_likelihood_with_gradients(" inputs ", " VAE_EXT_EVENT \
-         ", int output_mask) -> " +                                           \
-         tensors(1 + vae_ext::Formula::kInputs))                              \
-            .c_str());
+  // what came. A divergence has the first two. weights are the elements': one of weight 0 is 0,
+  // with gradients 0, whatever it holds. "mean" divides by the number of elements all the same.
+#define VAE_EXT_BACKWARD(op, Formula, inputs, numbers)                   \
+  define(m, #op "(" + arguments(inputs, numbers) + ") -> Tensor");       \
+  define(m, #op "_backward(Tensor grad, " + arguments(inputs, numbers) + \
+                ", int output_mask) -> " + tensors(vae_ext::Formula::kInputs));
+#define VAE_EXT_DIVERGENCE(name, Formula, inputs, numbers) \
+  VAE_EXT_BACKWARD(name, Formula, inputs, numbers)
+#define VAE_EXT_LIKELIHOOD(name, Formula, inputs, numbers)                         \
+  VAE_EXT_BACKWARD(name##_log_likelihood, Formula, inputs, numbers)                \
+  define(m, #name "_log_likelihood_with_gradients(" + arguments(inputs, numbers) + \
+                ", int output_mask) -> " + tensors(1 + vae_ext::Formula::kInputs));
 #include "formulas.def"
   m.def("scale_gradient_(Tensor(a!) gradient, Tensor incoming) -> ()");
 

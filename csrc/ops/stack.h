@@ -38,13 +38,14 @@ class Stack {
 
   int64_t take_int() { return take<int64_t>(); }
 
-  // Tensors, then the numbers that stand for absent ones, and the form of them all.
+  // Tensors, the weights, then the numbers that stand for absent ones, and the form of them all.
   template <class Formula>
   FormulaInputs take_inputs() {
     static_assert(Formula::kInputs <= kMaxInputs);
     FormulaInputs in{Formula::kInputs, {}};
     for (int i = 0; i < Formula::kRequired; ++i) in.tensor[i] = take<Tensor>();
     for (int i = Formula::kRequired; i < in.count; ++i) in.tensor[i] = take<MaybeTensor>();
+    in.weights = take<MaybeTensor>();
     for (int i = 0; i < Formula::kNumbers; ++i) in.number[Formula::kRequired + i] = take<double>();
     if constexpr (requires { Formula::kForms; }) {
       in.form = take_int();

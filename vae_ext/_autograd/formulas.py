@@ -9,6 +9,7 @@ peak is no higher.
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -20,9 +21,11 @@ from torch.nn import Parameter
 from .._checks import REDUCTIONS
 from .._formulas import FORMULAS, Formula
 from .._native.ops import OPS, call, op
+from .._reference.numerics import arithmetic_dtype
 from .function import OUTPUT_MASKS, Found, Maybe, NativeFunction, only_needed
 
 SCALAR = (REDUCTIONS["sum"], REDUCTIONS["mean"], REDUCTIONS["batchmean"])
+NONE, EVENT, MEAN = REDUCTIONS["none"], REDUCTIONS["event"], REDUCTIONS["mean"]
 LOSS_GRADIENT = -1.0  # kLossGradient in csrc/ops/tensors.h
 
 # Looked up once: for a small batch the look-ups cost as much as the arithmetic.
@@ -31,7 +34,7 @@ SCALE = OPS.scale_gradient_.default
 
 def one_pass(tensors: Sequence[Maybe], needed: tuple[bool, ...], reduction: int) -> bool:
     """Whether the gradients are written together with the value."""
-    if reduction not in SCALAR:
+    if reduction not in SCALAR or needed[-1]:  # of the weights it would need the values
         return False
     # Who hooks what is saved (checkpointing, offloading) decides what is kept.
     if torch._C._autograd._top_saved_tensors_default_hooks(True) is not None:
@@ -45,9 +48,26 @@ def one_pass(tensors: Sequence[Maybe], needed: tuple[bool, ...], reduction: int)
     return True
 
 
+def gradient_by_weights(ctx: Any, grad: Tensor) -> Tensor:
+    """The values of the elements, and 0 for one that is left out."""
+    *inputs, weights = ctx.saved_tensors
+    *numbers, event_dims, reduction = ctx.options
+    values = call(ctx._forward_cls.op, *inputs, weights != 0, *numbers, event_dims, NONE)
+    if reduction == EVENT:
+        grad = grad.reshape(*grad.shape, *(1 for _ in range(event_dims)))
+    elif reduction == MEAN:
+        grad = grad / values.numel()
+    elif reduction == REDUCTIONS["batchmean"]:
+        grad = grad / math.prod(values.shape[: values.ndim - event_dims])
+    wide = arithmetic_dtype(values, weights)
+    found = (values.to(wide) * grad.to(wide)).masked_fill(weights == 0, 0.0)
+    summed: Tensor = found.sum_to_size(weights.shape).to(weights.dtype)
+    return summed
+
+
 class FormulaFunction(NativeFunction):
-    """The formula's tensors; options: the numbers that stand for absent ones, event_dims,
-    reduction."""
+    """The formula's tensors and the weights of the elements; options: the numbers that stand for
+    absent ones, event_dims, reduction."""
 
     one_pass_op: ClassVar[Any]
     target_gradient: ClassVar[bool]
@@ -67,7 +87,7 @@ class FormulaFunction(NativeFunction):
             raise RuntimeError("target required a gradient, expected counts, which have none")
         ctx.one_pass = function.may_take_one_pass and one_pass(tensors, needed, options[-1])
         if ctx.one_pass:
-            mask = OUTPUT_MASKS[needed]
+            mask = OUTPUT_MASKS[needed[:-1]]
             value, *ctx.found = call(function.one_pass_op, *tensors, *options, mask)
         else:
             value = call(function.op, *tensors, *options)
@@ -79,25 +99,26 @@ class FormulaFunction(NativeFunction):
         (grad,) = grads
         function = ctx._forward_cls
         inputs = ctx.saved_tensors  # which raises if they were modified
-        mask = OUTPUT_MASKS[needed]
+        mask = OUTPUT_MASKS[needed[:-1]]
         if not ctx.one_pass:
             found = call(function.backward_op, grad, *inputs, *ctx.options, mask)
-            return only_needed(found, needed)
+            by_weights = gradient_by_weights(ctx, grad) if needed[-1] else None
+            return [*only_needed(found, needed[:-1]), by_weights]
         # Given away: a second backward pass computes them again, with the same roundings.
         found, ctx.found = ctx.found, None
         if found is None:
             _, *found = call(function.one_pass_op, *inputs, *ctx.options, mask)
         if not (grad.is_cpu and grad.item() == LOSS_GRADIENT):  # elsewhere the kernel looks
-            for gradient, n in zip(found, needed, strict=True):
+            for gradient, n in zip(found, needed, strict=False):
                 if n:
                     call(SCALE, gradient, grad)
-        return only_needed(found, needed)
+        return [*only_needed(found, needed[:-1]), None]
 
 
 def function_of(formula: Formula) -> type[FormulaFunction]:
     members = {
         "name": formula.op,
-        "n_tensors": len(formula.arguments),
+        "n_tensors": len(formula.tensors),
         "target_gradient": formula.target_gradient,
     }
     name = "".join(word.capitalize() for word in formula.op.split("_"))

@@ -25,9 +25,14 @@ REDUCTION_NAMES = dict(enumerate(("none", "event", "sum", "mean", "batchmean")))
 
 
 def evaluate(
-    terms: Terms, *inputs: Tensor | float | None, event_dims: int | None, reduction: str
+    terms: Terms,
+    *inputs: Tensor | float | None,
+    event_dims: int | None,
+    reduction: str,
+    weights: Tensor | None = None,
 ) -> Tensor:
-    """A formula of tensors in any dtypes, of numbers, and of None for what is absent, reduced."""
+    """A formula of tensors in any dtypes, of numbers, and of None for what is absent, reduced. An
+    element of weight 0 is left out, whatever it holds."""
     tensors = [t for t in inputs if isinstance(t, Tensor)]
     dtype = arithmetic_dtype(*tensors)
 
@@ -37,7 +42,15 @@ def evaluate(
         return torch.full((), x, dtype=dtype, device=tensors[0].device)
 
     values = [wide(x) for x in inputs]
-    return reduce(terms(*values), event_dims, reduction, result_dtype(*tensors))
+    if weights is not None:
+        weights = weights.to(dtype)
+        out = weights == 0
+        # 1 is within the range of every input, so that no derivative of it is inf or NaN.
+        values = [None if x is None else torch.where(out, 1.0, x) for x in values]
+    found = terms(*values)
+    if weights is not None:
+        found = (found * weights).masked_fill(out, 0.0)
+    return reduce(found, event_dims, reduction, result_dtype(*tensors))
 
 
 def kl_terms(

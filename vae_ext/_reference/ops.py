@@ -20,14 +20,15 @@ HARD, SOFT = 1, 2  # Bounds::Kind of csrc/ops/arguments.h
 
 def formula(of: Formula, tensors: Arguments, options: Arguments) -> Tensor:
     *numbers, event_dims, reduction = options
+    *inputs, weights = tensors
     terms = of.terms
     if of.forms > 1:
         terms = functools.partial(terms, form=numbers.pop())
-    inputs = list(tensors)
     for i, number in enumerate(numbers, len(inputs) - len(numbers)):
         if inputs[i] is None:
             inputs[i] = number
-    return evaluate(terms, *inputs, event_dims=event_dims, reduction=REDUCTION_NAMES[reduction])
+    named = REDUCTION_NAMES[reduction]
+    return evaluate(terms, *inputs, event_dims=event_dims, reduction=named, weights=weights)
 
 
 def draws(

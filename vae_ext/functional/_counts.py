@@ -27,6 +27,7 @@ Value = float | Tensor
 def of_counts(
     of: Likelihood,
     target: Tensor | None,
+    weights: Tensor | None,
     event_dims: int | None,
     reduction: str,
     **given: Value | None,
@@ -40,7 +41,7 @@ def of_counts(
     checks.tensor("target", target, of.target_dtypes)
     assert isinstance(prediction, Tensor)
     assert target is not None
-    return log_likelihood(of, prediction, target, parameters, event_dims, reduction, form)
+    return log_likelihood(of, prediction, target, parameters, event_dims, reduction, weights, form)
 
 
 def poisson_log_likelihood(
@@ -48,6 +49,7 @@ def poisson_log_likelihood(
     target: Tensor | None = None,
     *,
     log_rate: Tensor | None = None,
+    weights: Tensor | None = None,
     event_dims: int | None = None,
     reduction: str = "event",
 ) -> Tensor:
@@ -63,8 +65,7 @@ def poisson_log_likelihood(
         log_rate: its logarithm, whose exponential is taken in the kernel.
         target: counts, broadcast with the rate: floating, bool, uint8, int16, uint16, int32 or
             int64, read as they are; at least 0.
-        event_dims: trailing dimensions of one event; None: all but the first.
-        reduction: "none", "event", "sum", "mean" or "batchmean".
+        weights, event_dims, reduction: as in :func:`bernoulli_log_likelihood`.
 
     Returns:
         The log-likelihood in nats, constants included, [batch] by default. Gradients flow to all
@@ -77,7 +78,7 @@ def poisson_log_likelihood(
             :func:`bernoulli_log_likelihood`, a RuntimeError in compiled programs, and NaN on other
             devices than the CPU). A rate below 0 gives NaN.
     """
-    return of_counts(POISSON, target, event_dims, reduction, rate=rate, log_rate=log_rate)
+    return of_counts(POISSON, target, weights, event_dims, reduction, rate=rate, log_rate=log_rate)
 
 
 def negative_binomial_log_likelihood(
@@ -88,6 +89,7 @@ def negative_binomial_log_likelihood(
     log_dispersion: Value | None = None,
     total_count: Value | None = None,
     logits: Tensor | None = None,
+    weights: Tensor | None = None,
     event_dims: int | None = None,
     reduction: str = "event",
 ) -> Tensor:
@@ -108,7 +110,7 @@ def negative_binomial_log_likelihood(
         log_dispersion: its logarithm, whose exponential is taken in the kernel. Or
         total_count, logits: θ and log(μ / θ) instead of mean and dispersion, as
             `torch.distributions.NegativeBinomial` has them.
-        target, event_dims, reduction: as in :func:`poisson_log_likelihood`.
+        target, weights, event_dims, reduction: as in :func:`poisson_log_likelihood`.
 
     Returns, Raises: as that function, in nats, of shape [batch] by default. A mean or a dispersion
         below 0 gives NaN.
@@ -116,6 +118,7 @@ def negative_binomial_log_likelihood(
     return of_counts(
         NEGATIVE_BINOMIAL,
         target,
+        weights,
         event_dims,
         reduction,
         mean=mean,
@@ -135,6 +138,7 @@ def zero_inflated_negative_binomial_log_likelihood(
     log_dispersion: Value | None = None,
     total_count: Value | None = None,
     logits: Tensor | None = None,
+    weights: Tensor | None = None,
     event_dims: int | None = None,
     reduction: str = "event",
 ) -> Tensor:
@@ -150,14 +154,15 @@ def zero_inflated_negative_binomial_log_likelihood(
     Args:
         zero_logits: the log-odds of an inflated 0, a number or a tensor that broadcasts to mean and
             target.
-        mean, target, dispersion, log_dispersion, total_count, logits, event_dims, reduction: as in
-            :func:`negative_binomial_log_likelihood`.
+        mean, target, dispersion, log_dispersion, total_count, logits, weights, event_dims,
+            reduction: as in :func:`negative_binomial_log_likelihood`.
 
     Returns, Raises: as that function, in nats, of shape [batch] by default.
     """
     return of_counts(
         ZERO_INFLATED_NEGATIVE_BINOMIAL,
         target,
+        weights,
         event_dims,
         reduction,
         mean=mean,
@@ -177,6 +182,7 @@ def negative_binomial_mixture_log_likelihood(
     mixture_logits: Value | None = None,
     *,
     log_dispersion: Value | None = None,
+    weights: Tensor | None = None,
     event_dims: int | None = None,
     reduction: str = "event",
 ) -> Tensor:
@@ -190,7 +196,7 @@ def negative_binomial_mixture_log_likelihood(
         mean1, mean2: of the two parts; the second a number or a tensor that broadcasts to the
             first and the target, as dispersion and logits are.
         mixture_logits: the log-odds of the first part.
-        target, dispersion, log_dispersion, event_dims, reduction: as in
+        target, dispersion, log_dispersion, weights, event_dims, reduction: as in
             :func:`negative_binomial_log_likelihood`.
 
     Returns, Raises: as that function, in nats, of shape [batch] by default.
@@ -198,6 +204,7 @@ def negative_binomial_mixture_log_likelihood(
     return of_counts(
         NEGATIVE_BINOMIAL_MIXTURE,
         target,
+        weights,
         event_dims,
         reduction,
         mean1=mean1,

@@ -7,6 +7,7 @@ from torch import Tensor
 from .. import _checks as checks
 from .._native.dispatch import route
 from .._ops import run
+from ._weights import mean_by, reduction_code
 
 __all__ = ["gaussian_kl"]
 
@@ -17,6 +18,7 @@ def gaussian_kl(
     prior_mu: Tensor | None = None,
     prior_logvar: Tensor | None = None,
     *,
+    weights: Tensor | None = None,
     event_dims: int | None = None,
     reduction: str = "event",
 ) -> Tensor:
@@ -31,11 +33,11 @@ def gaussian_kl(
     Args:
         mu, logvar: parameters of q, of any shapes that broadcast.
         prior_mu, prior_logvar: parameters of p, broadcastable with them; None means 0.
-        event_dims: trailing dimensions of one event; None: all but the first.
-        reduction: "none", "event", "sum", "mean" or "batchmean".
+        weights, event_dims, reduction: as in :func:`bernoulli_log_likelihood`.
 
     Returns:
-        The divergence in nats, [batch] by default, one value per event. Gradients flow to all four.
+        The divergence in nats, [batch] by default, one value per event. Gradients flow to all
+        tensors.
 
     Raises:
         TypeError: a dtype or type that is not supported.
@@ -53,7 +55,12 @@ def gaussian_kl(
                 checks.same_device("mu", mu, name, t)
         shape = checks.broadcast(mu=mu, logvar=logvar, **priors)
     dims = checks.event_dims(event_dims, len(shape))
-    code = checks.reduction(reduction)
+    code = reduction_code(reduction, weights)
+    if weights is not None:
+        checks.weights(weights, "mu", mu, shape)
     way = route(mu)
-    kl: Tensor = run(way, "gaussian_kl", (mu, logvar, prior_mu, prior_logvar), (dims, code))
+    tensors = (mu, logvar, prior_mu, prior_logvar, weights)
+    kl: Tensor = run(way, "gaussian_kl", tensors, (dims, code))
+    if reduction == "mean" and weights is not None:
+        kl = mean_by(weights, kl, shape)
     return kl

@@ -63,6 +63,8 @@ def elbo_loss(
     *,
     likelihood: str = "bernoulli",
     beta: float | Tensor = 1.0,
+    weights: Tensor | None = None,
+    latent_weights: Tensor | None = None,
     event_dims: int | None = None,
     reduction: str = "batchmean",
     **parameters: float | Tensor,
@@ -86,10 +88,14 @@ def elbo_loss(
             "zero_inflated_negative_binomial".
         beta: weight of the KL term, a float or a scalar tensor. At exactly 0 the term is dropped,
             with its gradients, whatever the KL is.
+        weights: of the elements of the target, floating, or bool, a mask, as in
+            :func:`bernoulli_log_likelihood`: missing data, padding, weights of events.
+        latent_weights: likewise of the elements of the latent, for the KL.
         event_dims: trailing dimensions of one event, for target and latent alike; None: all but
             the first of each.
-        reduction: "event" (one loss per event), "sum" or "batchmean". "none" and "mean" raise:
-            data and latent have different elements.
+        reduction: "event" (one loss per event), "sum" or "batchmean", which divides by the number
+            of events whatever their weights are. "none" and "mean" raise: data and latent have
+            different elements.
         parameters: those that the likelihood takes besides, each by its name after `obs_`, a float
             or a tensor: `obs_logvar` for "gaussian", `obs_log_scale` for "laplace",
             `obs_dispersion` or `obs_log_dispersion` for "negative_binomial" (with `obs_total_count`
@@ -131,7 +137,8 @@ def elbo_loss(
 
     # Scalars are reduced inside the kernels, with the divisor, so that the loss subtracts the
     # log-likelihood as it is: its gradient is then the one that was written with it.
-    ll = log_likelihood(entry, recon, target, (*parameters.values(),), data_dims, reduction, form)
+    values = (*parameters.values(),)
+    ll = log_likelihood(entry, recon, target, values, data_dims, reduction, weights, form)
     if sampled and reduction != "batchmean":  # whose events are those of all samples
         ll = ll.mean(0) if reduction == "event" else ll / recon.shape[0]
     # 0 times the KL of an encoder that overflows would be NaN, and so would its gradient.
@@ -139,7 +146,9 @@ def elbo_loss(
         mu, logvar = dropped_where(beta.detach() == 0, mu, logvar)
     elif beta == 0:
         mu, logvar = dropped_where(torch.ones((), dtype=torch.bool, device=mu.device), mu, logvar)
-    kl = gaussian_kl(mu, logvar, event_dims=latent_dims, reduction=reduction)
+    kl = gaussian_kl(
+        mu, logvar, weights=latent_weights, event_dims=latent_dims, reduction=reduction
+    )
     if isinstance(beta, Tensor):
         beta = beta.to(kl.dtype)
     return beta * kl - ll

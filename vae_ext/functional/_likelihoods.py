@@ -12,6 +12,7 @@ from .._formulas import BERNOULLI, GAUSSIAN, LAPLACE, Form, Likelihood
 from .._native.dispatch import REFERENCE, changes, is_dynamo_compiling, route
 from .._ops import run
 from .._reference.numerics import as_tensor, result_dtype
+from ._weights import mean_by, reduction_code
 
 __all__ = ["bernoulli_log_likelihood", "gaussian_log_likelihood", "laplace_log_likelihood"]
 
@@ -76,6 +77,7 @@ def log_likelihood(
     parameters: tuple[float | Tensor, ...],
     event_dims: int | None,
     reduction: str,
+    weights: Maybe = None,
     form: int = 0,
 ) -> Tensor:
     """The arguments checked, and the op or its formula of them."""
@@ -87,8 +89,10 @@ def log_likelihood(
     elementwise: torch.dtype | None = None
     options: tuple[float, ...] = (
         checks.event_dims(event_dims, len(shape)),
-        checks.reduction(reduction),
+        reduction_code(reduction, weights),
     )
+    if weights is not None:
+        checks.weights(weights, named.prediction, prediction, shape)
     if parameters:
         more, numbers, elementwise = checked(named, parameters, prediction, target, shape)
         tensors = tensors + more
@@ -97,18 +101,25 @@ def log_likelihood(
         options = (form, *options)
     way = route(prediction)
     if way == REFERENCE and of.largest_target is not None:
-        checks.target_range(target, of.largest_target)
+        checks.target_range(target, of.largest_target, weights)
     try:
-        ll: Tensor = run(way, of.op, tensors, options)
+        ll: Tensor = run(way, of.op, (*tensors, weights), options)
     except RuntimeError as error:
         checks.raise_as_value_error(error, "target had the value ")
     if elementwise is not None and reduction == "none":
         ll = ll.to(elementwise)
+    if reduction == "mean" and weights is not None:
+        ll = mean_by(weights, ll, shape)
     return ll
 
 
 def bernoulli_log_likelihood(
-    logits: Tensor, target: Tensor, *, event_dims: int | None = None, reduction: str = "event"
+    logits: Tensor,
+    target: Tensor,
+    *,
+    weights: Tensor | None = None,
+    event_dims: int | None = None,
+    reduction: str = "event",
 ) -> Tensor:
     """log p(target) under Bernoulli(sigmoid(logits)): target · logits − softplus(logits).
 
@@ -122,12 +133,16 @@ def bernoulli_log_likelihood(
         logits: log-odds, of any shape.
         target: in [0, 1], soft values allowed, or bool or uint8 holding 0 and 1; broadcast with
             `logits`.
+        weights: of the elements, floating, or bool, a mask; broadcastable to them. An element of
+            weight 0 adds exactly 0 and has gradients of exactly 0, whatever stands there, NaN and
+            targets out of range included.
         event_dims: trailing dimensions of one event; None: all but the first.
-        reduction: "none", "event", "sum", "mean" or "batchmean".
+        reduction: "none", "event", "sum", "mean" or "batchmean". With weights the mean is divided
+            by their sum; "batchmean" by the number of events all the same.
 
     Returns:
         The log-likelihood in nats, [batch] by default, as the leading dimensions of the broadcast
-        shape are. Gradients flow to `logits`, and to a floating `target`.
+        shape are. Gradients flow to `logits`, and to a floating `target` and `weights`.
 
     Raises:
         TypeError: a dtype or type that is not supported.
@@ -136,7 +151,7 @@ def bernoulli_log_likelihood(
             they read it; where a program was compiled or exported it is a RuntimeError of the same
             words, and on other devices, which would have to be waited for, the results are NaN.
     """
-    return log_likelihood(BERNOULLI, logits, target, (), event_dims, reduction)
+    return log_likelihood(BERNOULLI, logits, target, (), event_dims, reduction, weights)
 
 
 def gaussian_log_likelihood(
@@ -144,6 +159,7 @@ def gaussian_log_likelihood(
     target: Tensor,
     logvar: float | Tensor = 0.0,
     *,
+    weights: Tensor | None = None,
     event_dims: int | None = None,
     reduction: str = "event",
 ) -> Tensor:
@@ -154,19 +170,18 @@ def gaussian_log_likelihood(
     Args:
         mean, target: of any shapes that broadcast.
         logvar: a float, a scalar tensor (one learned variance) or a tensor broadcastable to them.
-        event_dims: trailing dimensions of one event; None: all but the first.
-        reduction: "none", "event", "sum", "mean" or "batchmean".
+        weights, event_dims, reduction: as in :func:`bernoulli_log_likelihood`.
 
     Returns:
         The log-likelihood in nats, constants included, [batch] by default, as the leading
-        dimensions of the broadcast shape are. Gradients flow to `mean`, `logvar` and `target`.
+        dimensions of the broadcast shape are. Gradients flow to all tensors.
 
     Raises:
         TypeError: a dtype or type that is not supported.
         ValueError: shapes that do not broadcast, devices that differ, an unknown `reduction`, or
             `event_dims` out of range.
     """
-    return log_likelihood(GAUSSIAN, mean, target, (logvar,), event_dims, reduction)
+    return log_likelihood(GAUSSIAN, mean, target, (logvar,), event_dims, reduction, weights)
 
 
 def laplace_log_likelihood(
@@ -174,6 +189,7 @@ def laplace_log_likelihood(
     target: Tensor,
     log_scale: float | Tensor = 0.0,
     *,
+    weights: Tensor | None = None,
     event_dims: int | None = None,
     reduction: str = "event",
 ) -> Tensor:
@@ -185,4 +201,4 @@ def laplace_log_likelihood(
     Args, Returns, Raises: as :func:`gaussian_log_likelihood`, in nats, of shape [batch] by default;
         the gradient by `loc` is 0 at `target`.
     """
-    return log_likelihood(LAPLACE, loc, target, (log_scale,), event_dims, reduction)
+    return log_likelihood(LAPLACE, loc, target, (log_scale,), event_dims, reduction, weights)

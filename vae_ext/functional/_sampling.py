@@ -12,6 +12,7 @@ from .. import _checks as checks
 from .._native.dispatch import route
 from .._native.seeds import resolve_noise
 from .._ops import run
+from ._divergences import gaussian_kl
 
 __all__ = ["reparameterize", "reparameterize_with_kl", "standard_normal"]
 
@@ -68,6 +69,7 @@ def reparameterize_with_kl(
     generator: torch.Generator | None = None,
     noise: Tensor | None = None,
     stream: int = 0,
+    weights: Tensor | None = None,
     event_dims: int | None = None,
     reduction: str = "event",
 ) -> tuple[Tensor, Tensor]:
@@ -80,7 +82,8 @@ def reparameterize_with_kl(
 
     Args:
         mu, logvar, n_samples, seed, generator, noise, stream: as in :func:`reparameterize`.
-        event_dims, reduction: of the KL, as in :func:`gaussian_kl`.
+        weights, event_dims, reduction: of the KL, as in :func:`gaussian_kl`. With weights there are
+            two passes.
 
     Returns:
         z, [n_samples, *mu.shape] with n_samples, and the KL divergence in nats, [batch] by default.
@@ -89,6 +92,24 @@ def reparameterize_with_kl(
         TypeError, ValueError: as those two functions.
     """
     checks.pair("mu", mu, "logvar", logvar, to_first=True)
+    if weights is not None:
+        kl = gaussian_kl(
+            mu,
+            logvar.expand(mu.shape),
+            weights=weights,
+            event_dims=event_dims,
+            reduction=reduction,
+        )
+        z = reparameterize(
+            mu,
+            logvar,
+            n_samples=n_samples,
+            seed=seed,
+            generator=generator,
+            noise=noise,
+            stream=stream,
+        )
+        return z, kl
     samples = checks.n_samples(n_samples)
     dims = checks.event_dims(event_dims, mu.ndim)
     code = checks.reduction(reduction)

@@ -34,7 +34,8 @@ class PoissonNLL(NLL):
     Source, Raises: as that function.
 
     Shape:
-        rate, target [batch, ...], of the same shape → a scalar, or [batch] with "event".
+        rate, target [batch, ...], of the same shape, weights broadcastable to them → a scalar, or
+        [batch] with "event".
     """
 
     def __init__(
@@ -43,8 +44,8 @@ class PoissonNLL(NLL):
         super().__init__(POISSON, event_dims, reduction)
         self.log_input = log_input
 
-    def forward(self, rate: Tensor, target: Tensor) -> Tensor:
-        return self._nll(rate, target, prediction="log_rate" if self.log_input else "rate")
+    def forward(self, rate: Tensor, target: Tensor, *, weights: Tensor | None = None) -> Tensor:
+        return self._nll(rate, target, weights, "log_rate" if self.log_input else "rate")
 
     def extra_repr(self) -> str:
         return f"log_input={self.log_input}, {super().extra_repr()}"
@@ -63,7 +64,8 @@ class NegativeBinomialNLL(NLL):
     Source, Raises: as that function.
 
     Shape:
-        mean, target [batch, ...], of the same shape → a scalar, or [batch] with "event".
+        mean, target [batch, ...], of the same shape, weights broadcastable to them → a scalar, or
+        [batch] with "event".
     """
 
     def __init__(
@@ -92,10 +94,12 @@ class NegativeBinomialNLL(NLL):
         *,
         log_dispersion: Maybe = None,
         total_count: Maybe = None,
+        weights: Tensor | None = None,
     ) -> Tensor:
         return self._nll(
             mean,
             target,
+            weights,
             dispersion=dispersion,
             log_dispersion=log_dispersion,
             total_count=total_count,
@@ -140,10 +144,12 @@ class ZeroInflatedNegativeBinomialNLL(NLL):
         *,
         log_dispersion: Maybe = None,
         total_count: Maybe = None,
+        weights: Tensor | None = None,
     ) -> Tensor:
         return self._nll(
             mean,
             target,
+            weights,
             dispersion=dispersion,
             zero_logits=zero_logits,
             log_dispersion=log_dispersion,
@@ -189,10 +195,12 @@ class NegativeBinomialMixtureNLL(NLL):
         mixture_logits: Maybe = None,
         *,
         log_dispersion: Maybe = None,
+        weights: Tensor | None = None,
     ) -> Tensor:
         return self._nll(
             mean1,
             target,
+            weights,
             mean2=mean2,
             dispersion=dispersion,
             mixture_logits=mixture_logits,

@@ -89,8 +89,9 @@ class GaussianLatent(nn.Module):
         generator: torch.Generator | None = None,
         noise: Tensor | None = None,
         stream: int = 0,
+        weights: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """z and the KL divergence; arguments as in :func:`vae_ext.reparameterize`."""
+        """z and the KL divergence; arguments as in :func:`vae_ext.reparameterize_with_kl`."""
         drawn: dict[str, Any] = {
             "n_samples": n_samples,
             "seed": seed,
@@ -100,7 +101,12 @@ class GaussianLatent(nn.Module):
         }
         if self.prior_mu is None:
             return reparameterize_with_kl(
-                mu, logvar, **drawn, event_dims=self.event_dims, reduction=self.reduction
+                mu,
+                logvar,
+                **drawn,
+                weights=weights,
+                event_dims=self.event_dims,
+                reduction=self.reduction,
             )
         prior_fits(self.prior_mu, mu)
         z = reparameterize(mu, logvar, **drawn)
@@ -109,6 +115,7 @@ class GaussianLatent(nn.Module):
             logvar,
             self.prior_mu,
             self.prior_logvar,
+            weights=weights,
             event_dims=self.event_dims,
             reduction=self.reduction,
         )

@@ -23,6 +23,7 @@ def nll(
     prediction: Tensor,
     target: Tensor,
     parameters: tuple[Value, ...],
+    weights: Tensor | None,
     event_dims: int | None,
     reduction: str,
 ) -> Tensor:
@@ -31,7 +32,9 @@ def nll(
     name = entry.forms[form].prediction
     checks.pair(name, prediction, "target", target, entry.target_dtypes)
     checks.same_shape(name, prediction, "target", target)
-    return -log_likelihood(entry, prediction, target, parameters, event_dims, reduction, form)
+    return -log_likelihood(
+        entry, prediction, target, parameters, event_dims, reduction, weights, form
+    )
 
 
 # torch.fx.symbolic_trace goes into modules; these are its leaves there.
@@ -98,7 +101,12 @@ class NLL(WithParameters):
         self.event_dims, self.reduction = event_dims, reduction
 
     def _nll(
-        self, predicted: Tensor, target: Tensor, prediction: str = "", **given: Value | None
+        self,
+        predicted: Tensor,
+        target: Tensor,
+        weights: Tensor | None,
+        prediction: str = "",
+        **given: Value | None,
     ) -> Tensor:
         """With the parameters that are given, and the module's where they are None; in the form
         that these make, of the prediction of that name if one is given."""
@@ -108,7 +116,14 @@ class NLL(WithParameters):
         form = form_with(entry, values, prediction)
         parameters = tuple(values[name] for name in entry.forms[form].parameters)
         return nll(
-            self._likelihood, form, predicted, target, parameters, self.event_dims, self.reduction
+            self._likelihood,
+            form,
+            predicted,
+            target,
+            parameters,
+            weights,
+            self.event_dims,
+            self.reduction,
         )
 
     def extra_repr(self) -> str:
@@ -127,14 +142,15 @@ class BernoulliNLL(NLL):
 
     Shape:
         logits, target [batch, ...], of the same shape (as torch's losses: [B, 1] against [B] would
-        be the mean over [B, B]) → a scalar, or [batch] with "event".
+        be the mean over [B, B]), weights broadcastable to them → a scalar, or [batch] with "event".
+        The mean is by the weights, if there are any.
     """
 
     def __init__(self, *, event_dims: int | None = None, reduction: str = "mean") -> None:
         super().__init__(BERNOULLI, event_dims, reduction)
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        return self._nll(logits, target)
+    def forward(self, logits: Tensor, target: Tensor, *, weights: Tensor | None = None) -> Tensor:
+        return self._nll(logits, target, weights)
 
 
 class GaussianNLL(NLL):
@@ -152,8 +168,8 @@ class GaussianNLL(NLL):
     Source, Raises: as that function.
 
     Shape:
-        mean, target [batch, ...], of the same shape, logvar broadcastable to them → a scalar, or
-        [batch] with "event".
+        mean, target [batch, ...], of the same shape, logvar and weights broadcastable to them → a
+        scalar, or [batch] with "event".
     """
 
     logvar: Value
@@ -168,8 +184,15 @@ class GaussianNLL(NLL):
     ) -> None:
         super().__init__(GAUSSIAN, event_dims, reduction, learned_variance, logvar=logvar)
 
-    def forward(self, mean: Tensor, target: Tensor, logvar: Value | None = None) -> Tensor:
-        return self._nll(mean, target, logvar=logvar)
+    def forward(
+        self,
+        mean: Tensor,
+        target: Tensor,
+        logvar: Value | None = None,
+        *,
+        weights: Tensor | None = None,
+    ) -> Tensor:
+        return self._nll(mean, target, weights, logvar=logvar)
 
 
 class LaplaceNLL(NLL):
@@ -192,8 +215,15 @@ class LaplaceNLL(NLL):
     ) -> None:
         super().__init__(LAPLACE, event_dims, reduction, learned_scale, log_scale=log_scale)
 
-    def forward(self, loc: Tensor, target: Tensor, log_scale: Value | None = None) -> Tensor:
-        return self._nll(loc, target, log_scale=log_scale)
+    def forward(
+        self,
+        loc: Tensor,
+        target: Tensor,
+        log_scale: Value | None = None,
+        *,
+        weights: Tensor | None = None,
+    ) -> Tensor:
+        return self._nll(loc, target, weights, log_scale=log_scale)
 
 
 class ELBOLoss(WithParameters):
@@ -243,6 +273,9 @@ class ELBOLoss(WithParameters):
         mu: Tensor,
         logvar: Tensor,
         beta: Value | None = None,
+        *,
+        weights: Tensor | None = None,
+        latent_weights: Tensor | None = None,
     ) -> Tensor:
         return elbo_loss(
             recon,
@@ -251,6 +284,8 @@ class ELBOLoss(WithParameters):
             logvar,
             likelihood=self.likelihood,
             beta=self.beta if beta is None else beta,
+            weights=weights,
+            latent_weights=latent_weights,
             event_dims=self.event_dims,
             reduction=self.reduction,
             **self._values(),
