@@ -38,7 +38,10 @@ EDITS: dict[str, list[tuple[str, str]]] = {
         )
     ],
     "csrc/ops/formulas.def": [
-        ("VAE_EXT_DIVERGENCE(", 'VAE_EXT_LIKELIHOOD(unit, Unit, "Tensor mean, Tensor target", "")\n')
+        (
+            "VAE_EXT_DIVERGENCE(",
+            'VAE_EXT_LIKELIHOOD(unit, Unit, "Tensor mean, Tensor target", "")\n',
+        )
     ],
     "vae_ext/_reference/formulas.py": [
         (
