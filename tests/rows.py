@@ -176,6 +176,28 @@ ROWS = [
         lambda b: normal((b, D), (1, D), (b, D)),
     ),
     Row(
+        "gaussian_kl, standard deviations",
+        ["gaussian_kl"],
+        lambda m, s, p, q: vae_ext.gaussian_kl(m, std=s.exp(), prior_mu=p, prior_std=q.exp()),
+        lambda b: normal((b, D), (b, D), (D,), (1, D)),
+    ),
+    Row(
+        "reparameterize, log_std",
+        ["reparameterize"],
+        lambda m, s, seed: vae_ext.reparameterize(m, log_std=s, seed=seed),
+        two,
+        samples=True,
+    ),
+    Row(
+        "reparameterize_with_kl, std",
+        ["reparameterize_with_kl"],
+        lambda m, s, seed: both(
+            vae_ext.reparameterize_with_kl(m, std=s.exp(), seed=seed, event_dims=1)
+        ),
+        two,
+        samples=True,
+    ),
+    Row(
         "gaussian_kl, weights",
         ["gaussian_kl"],
         lambda m, v, w: vae_ext.gaussian_kl(m, v, weights=w, event_dims=1),

@@ -121,7 +121,9 @@ def some_counts(x: Tensor) -> Tensor:
     return torch.floor(torch.exp(1.5 * x))
 
 
-GAUSSIAN_KL = Formula("gaussian_kl", ("mu", "logvar", "prior_mu", "prior_logvar"), kl_terms)
+GAUSSIAN_KL = Formula(
+    "gaussian_kl", ("mu", "logvar", "prior_mu", "prior_logvar"), kl_terms, forms=3
+)
 BERNOULLI = Likelihood(
     "bernoulli",
     "logits",
@@ -137,6 +139,8 @@ GAUSSIAN = Likelihood(
     gaussian_terms,
     lambda mean, t, logvar: normal(mean, logvar).log_prob(t),
     ("logvar",),
+    others=(Form("mean", ("log_std",)), Form("mean", ("std",))),
+    makes={"std": torch.exp},
     learned="learned_variance",
 )
 LAPLACE = Likelihood(

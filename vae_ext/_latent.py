@@ -1,5 +1,5 @@
-"""A sample and the KL divergence to N(0, I) of a diagonal Gaussian, with bounds on logvar, and with
-its parameters in one tensor or in two."""
+"""A sample and the KL divergence to N(0, I) of a diagonal Gaussian: its scale in any form, or
+bounds on logvar; its parameters in one tensor or in two."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ._native.dispatch import BY_OP, DIRECT, REFERENCE, changes, route
 from ._native.seeds import resolve_noise
 from ._ops import run
 from ._reference import Z
+from ._reference.formulas import LOGVAR, logvar_of
 from ._reference.numerics import arithmetic_dtype, as_tensor, bounded
 from ._reference.ops import HARD, SOFT
 
@@ -20,20 +21,22 @@ Bounds = tuple[float, float]
 
 
 class Parameters(NamedTuple):
-    """mu and logvar, not yet within their bounds; `moments` if they are its halves along `dim`."""
+    """mu and the scale in one of its forms, a logvar not yet within its bounds; `moments` if they
+    are its halves along `dim`."""
 
     mu: Tensor
-    logvar: Tensor
-    moments: Tensor | None
-    dim: int
-    bounds: Bounds | None
-    soft: bool
+    scale: Tensor
     event_dims: int
+    form: int = LOGVAR
+    bounds: Bounds | None = None
+    soft: bool = False
+    moments: Tensor | None = None
+    dim: int = 0
 
 
 def wide_logvar(q: Parameters) -> Tensor:
     """logvar within its bounds, in the dtype that it is computed in."""
-    wide = q.logvar.to(arithmetic_dtype(q.logvar))
+    wide = logvar_of(q.form, q.scale.to(arithmetic_dtype(q.scale)))
     if q.bounds is None:
         return wide
     low, high = (as_tensor(b, wide) if changes(b) else b for b in q.bounds)
@@ -66,11 +69,13 @@ def sample_and_kl(
     packed = q.moments is not None and (
         way == BY_OP or (way == DIRECT and q.moments.requires_grad and torch.is_grad_enabled())
     )
-    parameters = (q.moments, None) if packed else (q.mu, q.logvar)
+    parameters = (q.moments, None) if packed else (q.mu, q.scale)
     if way != REFERENCE and (changes(low) or changes(high)):
         # As numbers the op would be compiled again for each.
         parameters, kind, low, high = (q.mu, wide_logvar(q)), 0, 0.0, 0.0
     tensors = (*parameters, noise, seed_tensor)
-    options = (seed_value, stream, samples, kind, low, high, q.event_dims, code, q.dim, outputs)
+    bounds = (kind, low, high)
+    of_kl = (q.event_dims, code)
+    options = (seed_value, stream, samples, q.form, *bounds, *of_kl, q.dim, outputs)
     z, kl = run(way, "latent", tensors, options)
     return z, kl

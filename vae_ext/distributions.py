@@ -14,6 +14,7 @@ from torch.distributions import Distribution, constraints
 from . import _checks as checks
 from ._latent import Bounds, Parameters, sample_and_kl, wide_logvar
 from ._reference import KL, Z, numerics
+from ._reference.formulas import LOGVAR, SCALES, STD
 from .functional import gaussian_kl, gaussian_log_likelihood
 
 __all__ = ["DiagonalGaussian"]
@@ -79,16 +80,16 @@ class DiagonalGaussian(Distribution):
         [(name, scale)] = given
         shape = checks.pair("mu", mu, name, scale)
         dims = checks.event_dims(event_dims, len(shape))
-        if name == "log_std":
-            logvar = 2 * scale
-        elif name == "std":
+        form = SCALES.index(name)
+        if form == STD:
             validate = self._validate_args if validate_args is None else validate_args
             if validate and not bool((scale > 0).all()):
                 raise ValueError(f"std had a minimum of {scale.min().item()}, expected all > 0")
-            # In half precision a logarithm has lost what its standard deviation had.
-            logvar = 2 * torch.log(scale.to(numerics.arithmetic_dtype(scale)))
-        assert logvar is not None
-        self._set(spread(mu, shape), spread(logvar, shape), None, 0, dims, bounds, soft)
+        assert scale is not None
+        q = Parameters(spread(mu, shape), spread(scale, shape), dims, form)
+        if bounds is not None and form != LOGVAR:  # bounds are a logvar's
+            q = q._replace(scale=wide_logvar(q), form=LOGVAR)
+        self._set(q, bounds, soft)
         self.dtype = numerics.result_dtype(mu, scale)
         self._check_arguments(*self._shapes(shape, dims), validate_args)
 
@@ -120,26 +121,17 @@ class DiagonalGaussian(Distribution):
         mu, logvar = moments.chunk(2, dim)
         self = cls.__new__(cls)
         dims = checks.event_dims(event_dims, moments.ndim)
-        self._set(mu, logvar, moments, dim, dims, bounds, soft)
+        self._set(Parameters(mu, logvar, dims, moments=moments, dim=dim), bounds, soft)
         self._check_arguments(*cls._shapes(mu.shape, dims), validate_args)
         return self
 
-    def _set(
-        self,
-        mu: Tensor,
-        raw_logvar: Tensor,
-        moments: Tensor | None,
-        dim: int,
-        event_dims: int,
-        bounds: Bounds | None,
-        soft: bool,
-    ) -> None:
+    def _set(self, q: Parameters, bounds: Bounds | None, soft: bool) -> None:
         if bounds is not None:
             bounds = checks.bounds(bounds, soft)
-        self._q = Parameters(mu, raw_logvar, moments, dim, bounds, soft, event_dims)
-        self.mu = mu
-        self.dtype = numerics.result_dtype(mu, raw_logvar)
-        self.event_dims, self.bounds, self.soft = event_dims, bounds, soft
+        self._q = q._replace(bounds=bounds, soft=soft)
+        self.mu = q.mu
+        self.dtype = numerics.result_dtype(q.mu, q.scale)
+        self.event_dims, self.bounds, self.soft = q.event_dims, bounds, soft
 
     def _check_arguments(
         self, batch_shape: torch.Size, event_shape: torch.Size, validate_args: bool | None
@@ -168,9 +160,17 @@ class DiagonalGaussian(Distribution):
     @property
     def logvar(self) -> Tensor:
         """The log-variances, within their bounds."""
+        if self._q.bounds is None and self._q.form == LOGVAR:
+            return self._q.scale
+        logvar = wide_logvar(self._q)
+        # In half precision a logarithm has lost what its standard deviation had.
+        return logvar if self._q.form == STD else logvar.to(self._q.scale.dtype)
+
+    def _scale(self) -> dict[str, Tensor]:
+        """In the form that it came in, or the log-variance within its bounds."""
         if self._q.bounds is None:
-            return self._q.logvar
-        return wide_logvar(self._q).to(self._q.logvar.dtype)
+            return {SCALES[self._q.form]: self._q.scale}
+        return {"logvar": self.logvar}
 
     @property
     def mean(self) -> Tensor:
@@ -182,17 +182,23 @@ class DiagonalGaussian(Distribution):
 
     @property
     def stddev(self) -> Tensor:
+        if self._q.form == STD:
+            return self._q.scale.to(self.dtype)
         return torch.exp(0.5 * self.logvar).to(self.dtype)
 
     @property
     def variance(self) -> Tensor:
+        if self._q.form == STD:
+            return self._q.scale.square().to(self.dtype)
         return torch.exp(self.logvar).to(self.dtype)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> DiagonalGaussian:
         shape = torch.Size(batch_shape) + self.event_shape
         new: DiagonalGaussian = type(self).__new__(type(self))
-        mu, logvar = spread(self.mu, shape), spread(self._q.logvar, shape)
-        new._set(mu, logvar, None, 0, self.event_dims, self.bounds, self.soft)
+        q = self._q._replace(
+            mu=spread(self.mu, shape), scale=spread(self._q.scale, shape), moments=None
+        )
+        new._set(q, self.bounds, self.soft)
         new.dtype = self.dtype
         Distribution.__init__(new, torch.Size(batch_shape), self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
@@ -275,7 +281,7 @@ class DiagonalGaussian(Distribution):
         if weights is not None:
             return gaussian_kl(
                 self.mu,
-                self.logvar,
+                **self._scale(),
                 weights=weights,
                 event_dims=self.event_dims,
                 reduction=reduction,
@@ -287,9 +293,10 @@ class DiagonalGaussian(Distribution):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        return gaussian_log_likelihood(self.mu, value, self.logvar, event_dims=self.event_dims)
+        scale: dict[str, Any] = self._scale()
+        return gaussian_log_likelihood(self.mu, value, **scale, event_dims=self.event_dims)
 
     def entropy(self) -> Tensor:
-        wide = self.logvar.to(numerics.arithmetic_dtype(self._q.logvar))
+        wide = self.logvar.to(numerics.arithmetic_dtype(self._q.scale))
         terms = 0.5 * (1 + math.log(2 * math.pi) + wide)
         return numerics.reduce(terms, self.event_dims, "event", wide.dtype)

@@ -52,7 +52,7 @@ void forward(const DrawArguments& a, const std::array<Tensor, 4>& out) {
         const int64_t of_sample = s * plan.numel + start;
         const T* eps = noise.tile(of_sample, n, eps_buffer);
         T* z_tile = values.begin(of_sample, n, z_buffer);
-        k.reparameterize(n, z_tile, mu_tile, logvar_tile, eps);
+        k.reparameterize[ScaleForm::kLogvar](n, z_tile, mu_tile, logvar_tile, eps);
         k.log_q(n, terms, logvar_tile, eps);
         add_to(sums.q);
         k.log_p(n, terms, z_tile);

@@ -28,6 +28,8 @@ struct FormulaKernels {
 
 // By its form, of which no formula has more.
 constexpr int kMaxForms = 3;
+template <class Function>
+using ByForm = Function[kMaxForms];
 template <class T>
 using FormulaTable = FormulaKernels<T>[kMaxForms];
 
@@ -59,10 +61,12 @@ struct Kernels {
   void (*bound)(int n, bool soft, T* out, const T* x, T low, T high);
   void (*bound_gradient)(int n, bool soft, T* g, const T* x, T low, T high);
 
-  void (*reparameterize)(int n, T* out, const T* mu, const T* logvar, const T* eps);
-  void (*reparameterize_dlogvar)(int n, T* out, const T* g, const T* logvar, const T* eps);
+  // By the form of the scale.
+  ByForm<void (*)(int n, T* out, const T* mu, const T* scale, const T* eps)> reparameterize;
+  ByForm<void (*)(int n, T* out, const T* g, const T* scale, const T* eps)> reparameterize_dscale;
   // out += the same
-  void (*add_reparameterize_dlogvar)(int n, T* out, const T* g, const T* logvar, const T* eps);
+  ByForm<void (*)(int n, T* out, const T* g, const T* scale, const T* eps)>
+      add_reparameterize_dscale;
   void (*reparameterize_dnoise)(int n, T* out, const T* g, const T* logvar);
 
   void (*log_q)(int n, T* out, const T* logvar, const T* eps);
@@ -72,10 +76,11 @@ struct Kernels {
                                const T* grad_q, const T* grad_p, const T* mu, const T* logvar,
                                const T* eps);
 
-  void (*reparameterize_with_kl)(int n, T* z, T* kl, const T* mu, const T* logvar, const T* eps);
+  ByForm<void (*)(int n, T* z, T* kl, const T* mu, const T* scale, const T* eps)>
+      reparameterize_with_kl;
   void (*reparameterize_with_kl_dmu)(int n, T* out, const T* grad_z, const T* grad_kl, const T* mu);
-  void (*reparameterize_with_kl_dlogvar)(int n, T* out, const T* grad_z, const T* grad_kl,
-                                         const T* logvar, const T* eps);
+  ByForm<void (*)(int n, T* out, const T* grad_z, const T* grad_kl, const T* scale, const T* eps)>
+      reparameterize_with_kl_dscale;
 
   // The formulas of formulas.def; of a divergence also the one of its required inputs alone.
 #define VAE_EXT_LIKELIHOOD(name, Formula, ...) FormulaTable<T> name;

@@ -40,33 +40,29 @@ inline bool is_bounded(int, const double*) { return false; }  // its exp is the 
     for (int i = 0; i < n; ++i) out[i] = formula(inputs[i]...);            \
   }
 
-// The same for a formula with exponentials, of the inputs numbered by ...
-#define VAE_EXT_TILE_LOOP_EXP(formula, ...) \
-  VAE_EXT_TILE_LOOP_EXP_AS(formula, formula, =, __VA_ARGS__)
+// The same for a formula of a scale, the input of that number, in each of its forms.
+#define VAE_EXT_SCALE_LOOP(formula, scale) VAE_EXT_SCALE_LOOP_AS(formula, formula, =, scale)
 
-#define VAE_EXT_TILE_LOOP_EXP_AS(name, formula, assign, ...)                 \
-  template <ExpRange kRange, class T, class... Inputs>                       \
-  void name##_loop(int n, T* __restrict out, const Inputs*... inputs) {      \
-    for (int i = 0; i < n; ++i) out[i] assign formula<kRange>(inputs[i]...); \
-  }                                                                          \
-  template <class T, class... Inputs>                                        \
-  void name##_tile(int n, T* out, const Inputs*... inputs) {                 \
-    const T* tiles[] = {inputs...};                                          \
-    constexpr int exponents[] = {__VA_ARGS__};                               \
-    bool bounded = true;                                                     \
-    for (int i : exponents) bounded = bounded && is_bounded(n, tiles[i]);    \
-    bounded ? name##_loop<ExpRange::kBounded>(n, out, inputs...)             \
-            : name##_loop<ExpRange::kFull>(n, out, inputs...);               \
+#define VAE_EXT_SCALE_LOOP_AS(name, formula, assign, scale)                                 \
+  template <int kForm, ExpRange kRange, class T, class... Inputs>                           \
+  void name##_loop(int n, T* __restrict out, const Inputs*... inputs) {                     \
+    for (int i = 0; i < n; ++i) out[i] assign formula<kRange>(kForm, inputs[i]...);         \
+  }                                                                                         \
+  template <int kForm, class T, class... Inputs>                                            \
+  void name##_tile(int n, T* out, const Inputs*... inputs) {                                \
+    const T* tiles[] = {inputs...};                                                         \
+    is_bounded(n, tiles[scale]) ? name##_loop<kForm, ExpRange::kBounded>(n, out, inputs...) \
+                                : name##_loop<kForm, ExpRange::kFull>(n, out, inputs...);   \
   }
 
-VAE_EXT_TILE_LOOP_EXP(reparameterize, 1)
-VAE_EXT_TILE_LOOP_EXP(reparameterize_dlogvar, 1)
-VAE_EXT_TILE_LOOP_EXP_AS(add_reparameterize_dlogvar, reparameterize_dlogvar, +=, 1)
-VAE_EXT_TILE_LOOP_EXP(reparameterize_dnoise, 1)
+VAE_EXT_SCALE_LOOP(reparameterize, 1)
+VAE_EXT_SCALE_LOOP(reparameterize_dscale, 1)
+VAE_EXT_SCALE_LOOP_AS(add_reparameterize_dscale, reparameterize_dscale, +=, 1)
+VAE_EXT_SCALE_LOOP(reparameterize_dnoise, 1)
 VAE_EXT_TILE_LOOP(log_q)
 VAE_EXT_TILE_LOOP(log_p)
 VAE_EXT_TILE_LOOP(reparameterize_with_kl_dmu)
-VAE_EXT_TILE_LOOP_EXP(reparameterize_with_kl_dlogvar, 2)
+VAE_EXT_SCALE_LOOP(reparameterize_with_kl_dscale, 2)
 
 template <class T>
 void bound_tile(int n, bool soft, T* __restrict out, const T* x, T low, T high) {
@@ -86,19 +82,20 @@ void bound_gradient_tile(int n, bool soft, T* __restrict g, const T* x, T low, T
 }
 
 // Several results in one loop, which share their exponentials.
-template <ExpRange kRange, class T>
+template <int kForm, ExpRange kRange, class T>
 void reparameterize_with_kl_loop(int n, T* __restrict z, T* __restrict kl, const T* mu,
-                                 const T* logvar, const T* eps) {
+                                 const T* scale, const T* eps) {
   for (int i = 0; i < n; ++i) {
-    const auto both = reparameterize_with_kl<kRange>(mu[i], logvar[i], eps[i]);
+    const auto both = reparameterize_with_kl<kRange>(kForm, mu[i], scale[i], eps[i]);
     z[i] = both.z;
     kl[i] = both.kl;
   }
 }
-template <class T>
-void reparameterize_with_kl_tile(int n, T* z, T* kl, const T* mu, const T* logvar, const T* eps) {
-  is_bounded(n, logvar) ? reparameterize_with_kl_loop<ExpRange::kBounded>(n, z, kl, mu, logvar, eps)
-                        : reparameterize_with_kl_loop<ExpRange::kFull>(n, z, kl, mu, logvar, eps);
+template <int kForm, class T>
+void reparameterize_with_kl_tile(int n, T* z, T* kl, const T* mu, const T* scale, const T* eps) {
+  is_bounded(n, scale)
+      ? reparameterize_with_kl_loop<kForm, ExpRange::kBounded>(n, z, kl, mu, scale, eps)
+      : reparameterize_with_kl_loop<kForm, ExpRange::kFull>(n, z, kl, mu, scale, eps);
 }
 
 template <DrawGradient kGradient, ExpRange kRange, class T>
@@ -135,8 +132,13 @@ void add_sample_gradients_tile(int n, DrawGradient gradient, T* dmu, T* dlogvar,
 #include "formula_loops.inl"
 
 #undef VAE_EXT_TILE_LOOP
-#undef VAE_EXT_TILE_LOOP_EXP
-#undef VAE_EXT_TILE_LOOP_EXP_AS
+#undef VAE_EXT_SCALE_LOOP
+#undef VAE_EXT_SCALE_LOOP_AS
+
+#define VAE_EXT_SET_BY_FORM(k, name)                            \
+  k.name[ScaleForm::kLogvar] = name##_tile<ScaleForm::kLogvar>; \
+  k.name[ScaleForm::kLogStd] = name##_tile<ScaleForm::kLogStd>; \
+  k.name[ScaleForm::kStd] = name##_tile<ScaleForm::kStd>;
 
 template <class T>
 constexpr Kernels<T> make_kernels() {
@@ -153,16 +155,16 @@ constexpr Kernels<T> make_kernels() {
   k.weigh = weigh<T>;
   k.bound = bound_tile;
   k.bound_gradient = bound_gradient_tile;
-  k.reparameterize = reparameterize_tile;
-  k.reparameterize_dlogvar = reparameterize_dlogvar_tile;
-  k.add_reparameterize_dlogvar = add_reparameterize_dlogvar_tile;
-  k.reparameterize_dnoise = reparameterize_dnoise_tile;
+  VAE_EXT_SET_BY_FORM(k, reparameterize)
+  VAE_EXT_SET_BY_FORM(k, reparameterize_dscale)
+  VAE_EXT_SET_BY_FORM(k, add_reparameterize_dscale)
+  VAE_EXT_SET_BY_FORM(k, reparameterize_with_kl)
+  VAE_EXT_SET_BY_FORM(k, reparameterize_with_kl_dscale)
+  k.reparameterize_dnoise = reparameterize_dnoise_tile<ScaleForm::kLogvar>;
   k.log_q = log_q_tile;
   k.log_p = log_p_tile;
   k.add_sample_gradients = add_sample_gradients_tile;
-  k.reparameterize_with_kl = reparameterize_with_kl_tile;
   k.reparameterize_with_kl_dmu = reparameterize_with_kl_dmu_tile;
-  k.reparameterize_with_kl_dlogvar = reparameterize_with_kl_dlogvar_tile;
 #define VAE_EXT_LIKELIHOOD(name, Formula, ...) fill_table<Formula, T>(k.name);
 #define VAE_EXT_DIVERGENCE(name, Formula, ...) \
   fill_table<Formula, T>(k.name);              \
@@ -170,6 +172,8 @@ constexpr Kernels<T> make_kernels() {
 #include "../ops/formulas.def"
   return k;
 }
+
+#undef VAE_EXT_SET_BY_FORM
 
 }  // namespace
 

@@ -9,25 +9,25 @@ namespace {
 
 // ---- Forward -----------------------------------------------------------------------------------
 
-// z = mu + exp(logvar / 2) eps for elements [start, start + n) of z.
+// z = mu + sigma eps for elements [start, start + n) of z.
 template <class T>
 struct Sampler {
-  Input<T> mu, logvar;
+  Input<T> mu, scale;
   Noise<T> noise;
   Output<T> z;
 
   Sampler(const LatentArguments& a, const Tensor& z_)
       : mu(a.mu, a.z_shape),
-        logvar(Input<T>(a.logvar, a.z_shape).within(a.bounds)),
+        scale(Input<T>(a.scale, a.z_shape).within(a.bounds)),
         noise(a.noise, a.z_shape),
         z(z_) {}
 
-  // compute(z, mu, logvar, eps) of a tile
+  // compute(z, mu, scale, eps) of a tile
   template <class Compute>
   void operator()(int64_t start, int n, Compute compute) const {
     alignas(64) T eps[Noise<T>::kBuffer], buffer[3][kTile];
     T* values = z.begin(start, n, buffer[0]);
-    compute(values, mu.tile(start, n, buffer[1]), logvar.tile(start, n, buffer[2]),
+    compute(values, mu.tile(start, n, buffer[1]), scale.tile(start, n, buffer[2]),
             noise.tile(start, n, eps));
     z.finish(start, n, values, buffer[0]);
   }
@@ -37,8 +37,8 @@ template <class T>
 void write_samples(const LatentArguments& a, const Tensor& z) {
   const Sampler<T> sampler(a, z);
   parallel_tiles(z.numel(), [&](int64_t start, int n) {
-    sampler(start, n, [&](T* values, const T* mu, const T* logvar, const T* eps) {
-      kernels<T>().reparameterize(n, values, mu, logvar, eps);
+    sampler(start, n, [&](T* values, const T* mu, const T* scale, const T* eps) {
+      kernels<T>().reparameterize[a.form](n, values, mu, scale, eps);
     });
   });
 }
@@ -46,11 +46,11 @@ void write_samples(const LatentArguments& a, const Tensor& z) {
 template <class T>
 void write_kl(const LatentArguments& a, const Tensor& kl) {
   const Input<T> mu(a.mu, a.kl.plan.shape);
-  const Input<T> logvar = Input<T>(a.logvar, a.kl.plan.shape).within(a.bounds);
+  const Input<T> scale = Input<T>(a.scale, a.kl.plan.shape).within(a.bounds);
   reduce_terms<T>(a.kl.plan, kl, [&](int64_t start, int n, T* terms) {
     alignas(64) T buffer[2][kTile];
-    const T* in[] = {mu.tile(start, n, buffer[0]), logvar.tile(start, n, buffer[1])};
-    kernels<T>().standard_gaussian_kl[0].value(n, terms, in);
+    const T* in[] = {mu.tile(start, n, buffer[0]), scale.tile(start, n, buffer[1])};
+    kernels<T>().standard_gaussian_kl[a.form].value(n, terms, in);
   });
 }
 
@@ -62,8 +62,8 @@ void write_both(const LatentArguments& a, const Tensor& z, const Tensor& kl) {
   }
   const Sampler<T> sampler(a, z);
   reduce_terms<T>(a.kl.plan, kl, [&](int64_t start, int n, T* terms) {
-    sampler(start, n, [&](T* values, const T* mu, const T* logvar, const T* eps) {
-      kernels<T>().reparameterize_with_kl(n, values, terms, mu, logvar, eps);
+    sampler(start, n, [&](T* values, const T* mu, const T* scale, const T* eps) {
+      kernels<T>().reparameterize_with_kl[a.form](n, values, terms, mu, scale, eps);
     });
   });
 }
@@ -90,8 +90,8 @@ std::pair<Tensor, Tensor> sample_and_kl(const LatentArguments& a) {
 
 using Found = std::array<MaybeTensor, 2>;
 
-// Elementwise gradients of mu and logvar: the sum over samples, plus the KL's part. At least one of
-// grad_z and grad_kl is given. Without a KL the values of mu are not read. `outs`: where the
+// Elementwise gradients of mu and the scale: the sum over samples, plus the KL's part. At least one
+// of grad_z and grad_kl is given. Without a KL the values of mu are not read. `outs`: where the
 // gradients go, if not to new tensors.
 template <class T>
 Found gradients(const LatentArguments& a, const MaybeTensor& grad_z, const MaybeTensor& grad_kl,
@@ -99,8 +99,8 @@ Found gradients(const LatentArguments& a, const MaybeTensor& grad_z, const Maybe
   const auto& k = kernels<T>();
   const ReductionPlan& plan = a.kl.plan;
   const int64_t samples = std::max<int64_t>(1, a.noise.n_samples);
-  const Input<T> gz(grad_z, T(0), a.z_shape), raw_logvar(a.logvar, plan.shape);
-  const Input<T> lv = raw_logvar.within(a.bounds);
+  const Input<T> gz(grad_z, T(0), a.z_shape), raw_scale(a.scale, plan.shape);
+  const Input<T> scales = raw_scale.within(a.bounds);
   const Input<T> m = grad_kl ? Input<T>(a.mu, plan.shape) : Input<T>(T(0));
   const Input<T> gk = grad_kl ? Input<T>::gradient(*grad_kl, plan) : Input<T>(T(0));
   const Noise<T> noise(a.noise, a.z_shape);
@@ -117,38 +117,37 @@ Found gradients(const LatentArguments& a, const MaybeTensor& grad_z, const Maybe
       k.add(n, out, gz.tile(s * plan.numel + start, n, buffer));
     }
   };
-  const auto by_logvar = [&](int64_t start, int n, const T* z, const T* kl, const T* logvar,
-                             T* out) {
+  const auto by_scale = [&](int64_t start, int n, const T* z, const T* kl, const T* scale, T* out) {
     alignas(64) T buffer[kTile], eps_buffer[Noise<T>::kBuffer];
     const T* eps = noise.tile(start, n, eps_buffer);
     if (grad_kl) {
-      k.reparameterize_with_kl_dlogvar(n, out, z, kl, logvar, eps);
+      k.reparameterize_with_kl_dscale[a.form](n, out, z, kl, scale, eps);
     } else {
-      k.reparameterize_dlogvar(n, out, z, logvar, eps);
+      k.reparameterize_dscale[a.form](n, out, z, scale, eps);
     }
     for (int64_t s = 1; s < samples; ++s) {
       const int64_t at = s * plan.numel + start;
-      k.add_reparameterize_dlogvar(n, out, gz.tile(at, n, buffer), logvar,
-                                   noise.tile(at, n, eps_buffer));
+      k.add_reparameterize_dscale[a.form](n, out, gz.tile(at, n, buffer), scale,
+                                          noise.tile(at, n, eps_buffer));
     }
   };
   return input_gradients<T, 2>(
       plan,
       {InputGradient(a.mu, mask[0], outs),
-       InputGradient(a.logvar, mask[1], outs == nullptr ? nullptr : outs + 1)},
+       InputGradient(a.scale, mask[1], outs == nullptr ? nullptr : outs + 1)},
       [&](int64_t start, int n, T* const* out) {
         alignas(64) T buffer[4][kTile];
         const T* z = gz.tile(start, n, buffer[0]);
         const T* kl = gk.tile(start, n, buffer[1]);
-        const T* in[] = {m.tile(start, n, buffer[2]), lv.tile(start, n, buffer[3])};
+        const T* in[] = {m.tile(start, n, buffer[2]), scales.tile(start, n, buffer[3])};
         if (!grad_z) {
-          k.standard_gaussian_kl[0].gradients(n, out, kl, in);
+          k.standard_gaussian_kl[a.form].gradients(n, out, kl, in);
         } else {
           if (out[0]) by_mu(start, n, z, kl, in[0], out[0]);
-          if (out[1]) by_logvar(start, n, z, kl, in[1], out[1]);
+          if (out[1]) by_scale(start, n, z, kl, in[1], out[1]);
         }
         if (!a.bounds || !out[1]) return;
-        k.bound_gradient(n, a.bounds.soft(), out[1], raw_logvar.tile(start, n, buffer[0]),
+        k.bound_gradient(n, a.bounds.soft(), out[1], raw_scale.tile(start, n, buffer[0]),
                          static_cast<T>(a.bounds.low), static_cast<T>(a.bounds.high));
       });
 }

@@ -1,4 +1,4 @@
-// KL(q || N(0, I)) with logvar kept between bounds, where it is not computed beside a sample.
+// KL(q || N(0, I)) of a latent, where it is not computed beside a sample.
 #pragma once
 
 #include "bounds.cuh"

@@ -1,5 +1,7 @@
-// Bounds on logvar, a group at a time.
+// Bounds on logvar, a group at a time, and the form of the scale.
 #pragma once
+
+#include <type_traits>
 
 #include "../math/sampling.h"
 #include "../ops/arguments.h"
@@ -26,6 +28,16 @@ VAE_EXT_DEVICE void bound_gradient(const Bounds& bounds, const T (&x)[kWidth], T
   for (int j = 0; j < kWidth; ++j) {
     g[j] = bounds.kind == Bounds::kSoft ? soft_bound_dx(g[j], x[j], low, high)
                                         : hard_bound_dx(g[j], x[j], low, high);
+  }
+}
+
+// run(form), which for logvar the compiler knows: the other forms cost the usual one nothing.
+template <class Run>
+VAE_EXT_DEVICE void with_form(int form, Run run) {
+  if (form == ScaleForm::kLogvar) {
+    run(std::integral_constant<int, ScaleForm::kLogvar>());
+  } else {
+    run(form);
   }
 }
 

@@ -46,7 +46,7 @@ struct Densities {
       noise_of_sample<V, true>(noise, span, first + s, numel, noise_shift, eps);
 #pragma unroll
       for (int j = 0; j < V::kWidth; ++j) {
-        out[j] = reparameterize(m[j], lv[j], eps[j]);
+        out[j] = reparameterize(ScaleForm::kLogvar, m[j], lv[j], eps[j]);
         q[j] = log_q(lv[j], eps[j]);
         p[j] = log_p(out[j]);
         if constexpr (kSums > 0) terms[2 * s][j] = q[j], terms[2 * s + 1][j] = p[j];

@@ -128,13 +128,21 @@ Found differentiate(const FormulaInputs& in, const ResultSpec& p, OutputMask mas
   return found;
 }
 
-// run<F>() for the formula, or for that of its required inputs alone where the others are absent.
+// run<F>() for the formula, or for that of its required inputs alone where the others are absent;
+// for its first form alone where it is in that.
+template <class F, class Run>
+auto with_form(const FormulaInputs& in, Run run) {
+  if constexpr (kFormsOf<F> > 1 && !kSplitsAtZero<F>) {
+    if (in.form == 0) return run.template operator()<FirstForm<F>>();
+  }
+  return run.template operator()<F>();
+}
 template <class F, class Run>
 auto with_formula(const FormulaInputs& in, Run run) {
   if constexpr (requires { typename F::Standard; }) {
-    if (in.count == F::Standard::kInputs) return run.template operator()<typename F::Standard>();
+    if (in.count == F::Standard::kInputs) return with_form<typename F::Standard>(in, run);
   }
-  return run.template operator()<F>();
+  return with_form<F>(in, run);
 }
 
 template <class F>
@@ -162,8 +170,9 @@ void with_gradients(Stack& stack) {
   const OutputMask mask(stack.take_int());
   const Tensor out = p.plan.allocate(p.dtype, in.lead());
   const auto incoming = [&](int) { return Operand::constant(kLossGradient * p.plan.scale()); };
-  const Found found =
-      differentiate<F, true>(in, p, mask, incoming, Totals<1>{{out}, {p.plan.scale()}});
+  const Found found = with_formula<F>(in, [&]<class G>() {
+    return differentiate<G, true>(in, p, mask, incoming, Totals<1>{{out}, {p.plan.scale()}});
+  });
   stack.give_gradients(1, found, in, F::kInputs);
   stack.give(0, out);
 }

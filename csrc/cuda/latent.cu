@@ -18,35 +18,38 @@ template <int kSums_>
 struct Sampling {
   static constexpr int kSums = kSums_;
   static constexpr bool kHeavy = false;
-  Operand mu, logvar, z;
+  Operand mu, scale, z;
+  int form;
   Bounds bounds;
   NoiseSource noise;
 
   template <class F>
   void each_operand(F f) const {
-    f(mu), f(logvar), f(z);
+    f(mu), f(scale), f(z);
     if (noise.is_given) f(noise.given);
   }
 
   template <class V, class Terms>
   VAE_EXT_DEVICE void run(const Span& span, Terms& terms) const {
     using T = typename V::T;
-    const Bits mu_bits = fetch<V>(mu, span), logvar_bits = fetch<V>(logvar, span);
-    T m[V::kWidth], lv[V::kWidth], eps[V::kWidth], out[V::kWidth];
+    const Bits mu_bits = fetch<V>(mu, span), scale_bits = fetch<V>(scale, span);
+    T m[V::kWidth], s[V::kWidth], eps[V::kWidth], out[V::kWidth];
     if (noise.is_given) {
       values<V>(noise.given, fetch<V>(noise.given, span), span, eps);
     } else {
       noise.draw<V>(span.start, eps);
     }
     values<V>(mu, mu_bits, span, m);
-    values<V>(logvar, logvar_bits, span, lv);
-    bound(bounds, lv);
+    values<V>(scale, scale_bits, span, s);
+    bound(bounds, s);
+    with_form(form, [&](auto f) {
 #pragma unroll
-    for (int j = 0; j < V::kWidth; ++j) {
-      const auto both = reparameterize_with_kl(m[j], lv[j], eps[j]);
-      out[j] = both.z;
-      if constexpr (kSums > 0) terms[0][j] = both.kl;
-    }
+      for (int j = 0; j < V::kWidth; ++j) {
+        const auto both = reparameterize_with_kl(f, m[j], s[j], eps[j]);
+        out[j] = both.z;
+        if constexpr (kSums > 0) terms[0][j] = both.kl;
+      }
+    });
     store<V>(z, span, out);
   }
 };
@@ -55,7 +58,8 @@ template <int kSums>
 Sampling<kSums> sampling(const LatentArguments& a, const Tensor& z, int width) {
   Sampling<kSums> body;
   body.mu = Operand(a.mu, a.z_shape, width);
-  body.logvar = Operand(a.logvar, a.z_shape, width);
+  body.scale = Operand(a.scale, a.z_shape, width);
+  body.form = static_cast<int>(a.form);
   body.z = Operand(z, a.z_shape, width);
   body.bounds = a.bounds;
   body.noise = noise_source(a.noise);
@@ -86,14 +90,15 @@ std::pair<Tensor, Tensor> sample_and_kl(const LatentArguments& a) {
 
 // ---- Backward ----------------------------------------------------------------------------------
 
-// The gradients of mu and logvar: sums over the samples, plus the KL's part. One sample has a
+// The gradients of mu and the scale: sums over the samples, plus the KL's part. One sample has a
 // kernel of its own, which needs half the registers.
 template <bool kMany>
 struct SamplingBackward {
   static constexpr int kSums = 0;
   static constexpr bool kHeavy = kMany;
-  Operand grad_z, grad_kl, mu, logvar;  // all in the shape of mu; grad_z of the first sample
-  Operand out[2];                       // of mu and of logvar
+  Operand grad_z, grad_kl, mu, scale;  // all in the shape of mu; grad_z of the first sample
+  Operand out[2];                      // of mu and of the scale
+  int form = 0;
   Bounds bounds;
   NoiseSource noise;
   bool has_z = false, has_kl = false;
@@ -110,7 +115,7 @@ struct SamplingBackward {
 
   template <class F>
   void each_operand(F f) const {
-    for (const Operand* o : {&grad_z, &grad_kl, &mu, &logvar}) f(*o);
+    for (const Operand* o : {&grad_z, &grad_kl, &mu, &scale}) f(*o);
     if (noise.is_given) f(noise.given);
     for (int i = 0; i < 2; ++i) {
       if (wanted[i]) f(out[i]);
@@ -121,21 +126,23 @@ struct SamplingBackward {
   VAE_EXT_DEVICE void run(const Span& span, Terms&) const {
     using T = typename V::T;
     const Bits z_bits = fetch<V>(grad_z, span), kl_bits = fetch<V>(grad_kl, span);
-    const Bits mu_bits = fetch<V>(mu, span), logvar_bits = fetch<V>(logvar, span);
-    T raw[V::kWidth], lv[V::kWidth], dmu[V::kWidth] = {}, dlogvar[V::kWidth] = {};
-    values<V>(logvar, logvar_bits, span, raw);
+    const Bits mu_bits = fetch<V>(mu, span), scale_bits = fetch<V>(scale, span);
+    T raw[V::kWidth], x[V::kWidth], dmu[V::kWidth] = {}, dscale[V::kWidth] = {};
+    values<V>(scale, scale_bits, span, raw);
 #pragma unroll
-    for (int j = 0; j < V::kWidth; ++j) lv[j] = raw[j];
-    bound(bounds, lv);
+    for (int j = 0; j < V::kWidth; ++j) x[j] = raw[j];
+    bound(bounds, x);
     const auto add_sample = [&](const Bits& bits, int64_t s) {
       T gz[V::kWidth], e[V::kWidth] = {};
       if (wanted[1]) noise_of_sample<V, kMany>(noise, span, s, numel, noise_shift, e);
       values<V>(grad_z, bits, span, gz, s * grad_z_shift);
+      with_form(form, [&](auto f) {
 #pragma unroll
-      for (int j = 0; j < V::kWidth; ++j) {
-        dmu[j] += gz[j];
-        dlogvar[j] += reparameterize_dlogvar(gz[j], lv[j], e[j]);
-      }
+        for (int j = 0; j < V::kWidth; ++j) {
+          dmu[j] += gz[j];
+          dscale[j] += reparameterize_dscale(f, gz[j], x[j], e[j]);
+        }
+      });
     };
     if (has_z) {
       add_sample(z_bits, 0);
@@ -150,16 +157,18 @@ struct SamplingBackward {
       T gk[V::kWidth], m[V::kWidth];
       values<V>(grad_kl, kl_bits, span, gk);
       values<V>(mu, mu_bits, span, m);
+      with_form(form, [&](auto f) {
 #pragma unroll
-      for (int j = 0; j < V::kWidth; ++j) {
-        const auto g = StandardGaussianKL::gradients<ExpRange::kFull>(gk[j], m[j], lv[j]);
-        dmu[j] += g.by[0];
-        dlogvar[j] += g.by[1];
-      }
+        for (int j = 0; j < V::kWidth; ++j) {
+          const auto g = StandardGaussianKL::gradients<ExpRange::kFull>(f, gk[j], m[j], x[j]);
+          dmu[j] += g.by[0];
+          dscale[j] += g.by[1];
+        }
+      });
     }
-    bound_gradient(bounds, raw, dlogvar);
+    bound_gradient(bounds, raw, dscale);
     if (wanted[0]) store<V>(out[0], span, dmu);
-    if (wanted[1]) store<V>(out[1], span, dlogvar);
+    if (wanted[1]) store<V>(out[1], span, dscale);
   }
 };
 
@@ -175,7 +184,7 @@ Found gradients(const LatentArguments& a, const MaybeTensor& grad_z, const Maybe
     return input_gradients<SamplingBackward<kMany>, 2>(
         Launcher(a.mu), plan, a.is_double(), a.mu,
         {InputGradient(a.mu, mask[0], outs),
-         InputGradient(a.logvar, mask[1], outs == nullptr ? nullptr : outs + 1)},
+         InputGradient(a.scale, mask[1], outs == nullptr ? nullptr : outs + 1)},
         [&](SamplingBackward<kMany>& body, int width) {
           body.samples = std::max<int64_t>(1, n_samples);
           body.numel = plan.numel;
@@ -188,7 +197,8 @@ Found gradients(const LatentArguments& a, const MaybeTensor& grad_z, const Maybe
             body.grad_kl = Operand::gradient(*grad_kl, plan, width);
             body.mu = Operand(a.mu, plan.shape, width);
           }
-          body.logvar = Operand(a.logvar, plan.shape, width);
+          body.scale = Operand(a.scale, plan.shape, width);
+          body.form = static_cast<int>(a.form);
           body.bounds = a.bounds;
           set_noise(body, a.noise, plan.shape, width);
         });
@@ -200,7 +210,7 @@ struct NoiseDerivative {  // incoming, logvar
   static constexpr int kInputs = 2, kOutputs = 1;
   template <class T>
   VAE_EXT_DEVICE static void apply(const T (&in)[2], T (&out)[1]) {
-    out[0] = reparameterize_dnoise(in[0], in[1]);
+    out[0] = reparameterize_dnoise(ScaleForm::kLogvar, in[0], in[1]);
   }
 };
 

@@ -46,6 +46,23 @@ template <class F>
   requires requires { F::kForms; }
 constexpr int kFormsOf<F> = F::kForms;
 
+// A formula of several forms, in its first alone: where the form is not known to the compiler the
+// others would cost the usual one instructions.
+template <class F>
+struct FirstForm {
+  static constexpr int kInputs = F::kInputs, kRequired = F::kRequired, kNumbers = F::kNumbers;
+  static constexpr int kTarget = F::kTarget;
+
+  template <ExpRange kRange, class... Inputs>
+  VAE_EXT_INLINE static auto value(Inputs... inputs) {
+    return F::template value<kRange>(0, inputs...);
+  }
+  template <ExpRange kRange, class... Inputs>
+  VAE_EXT_INLINE static auto gradients(Inputs... inputs) {
+    return F::template gradients<kRange>(0, inputs...);
+  }
+};
+
 // Value and gradients of one element, whatever the kind of formula.
 template <class F, ExpRange kRange, class T, class... More>
 VAE_EXT_INLINE T value_of(int form, T lead, T second, More... more) {

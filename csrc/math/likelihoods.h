@@ -2,6 +2,7 @@
 #pragma once
 
 #include "formula.h"
+#include "scale.h"
 
 VAE_EXT_NAMESPACE_BEGIN
 
@@ -36,14 +37,15 @@ struct Bernoulli {  // logit, target
 };
 
 // -(log 2 pi + logvar + s^2) / 2, s = (target - mean) / sigma
-struct Gaussian {  // mean, target, logvar
+struct Gaussian {  // mean, target, scale
   static constexpr int kInputs = 3, kRequired = 2, kNumbers = 1, kTarget = 1;
+  static constexpr int kForms = ScaleForm::kCount;
   static constexpr int kExponents[] = {2};
 
   template <ExpRange kRange, class T>
-  VAE_EXT_INLINE static T value(T mean, T target, T logvar) {
+  VAE_EXT_INLINE static T value(int form, T mean, T target, T scale) {
     // (d / sigma)^2 and not d^2 / sigma^2: that is 0 * inf where sigma^2 alone underflows.
-    const T s = mul_exp<kRange>(target - mean, T(-0.5) * logvar);
+    const T s = over_sigma<kRange>(form, target - mean, scale), logvar = logvar_of(form, scale);
     // At logvar = -inf a target that is missed must win over the density's height: inf - inf would
     // be NaN where the limit is -inf.
     const T height = s != T(0) && logvar < T(-1e30) ? T(-1e30) : logvar;
@@ -52,11 +54,10 @@ struct Gaussian {  // mean, target, logvar
 
   // d/dmean = (target - mean) exp(-logvar) = -d/dtarget, d/dlogvar = (s^2 - 1) / 2
   template <ExpRange kRange, class T>
-  VAE_EXT_INLINE static Gradients<T, 3> gradients(T g, T mean, T target, T logvar) {
-    const T half = T(-0.5) * logvar;
-    const T s = mul_exp<kRange>(target - mean, half);
-    const T by_mean = g * mul_exp<kRange>(s, half);
-    return {{by_mean, -by_mean, g * ((T(0.5) * s) * s - T(0.5))}};
+  VAE_EXT_INLINE static Gradients<T, 3> gradients(int form, T g, T mean, T target, T scale) {
+    const T s = over_sigma<kRange>(form, target - mean, scale);
+    const T by_mean = g * over_sigma<kRange>(form, s, scale);
+    return {{by_mean, -by_mean, g * by_scale(form, (T(0.5) * s) * s - T(0.5), scale)}};
   }
 };
 

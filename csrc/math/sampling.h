@@ -1,5 +1,6 @@
-// Sampling: bounds on logvar, z = mu + sigma eps, its log-densities, and the KL in the same pass.
-// Values and derivatives side by side, per element, in nats, for every compiler: see formula.h.
+// Sampling: bounds on logvar, z = mu + sigma eps in each form of the scale, its log-densities, and
+// the KL in the same pass. Values and derivatives side by side, per element, in nats, for every
+// compiler: see formula.h.
 #pragma once
 
 #include "divergences.h"
@@ -42,25 +43,27 @@ VAE_EXT_INLINE T soft_bound_dx(T g, T x, T low, T high) {
   return g * (e * (q * q));
 }
 
-// ---- Reparameterization: z = mu + sigma eps, sigma = exp(logvar / 2) -------------------------
+// ---- Reparameterization: z = mu + sigma eps -----------------------------------------------------
 
 template <ExpRange kRange = ExpRange::kFull, class T>
-VAE_EXT_INLINE T reparameterize(T mu, T logvar, T eps) {
-  return mu + mul_exp<kRange>(eps, T(0.5) * logvar);
+VAE_EXT_INLINE T reparameterize(int form, T mu, T scale, T eps) {
+  return mu + times_sigma<kRange>(form, eps, scale);
 }
 
 // dz/dmu = 1: the incoming gradient itself.
 
-// dz/dlogvar = sigma eps / 2
+// dz/dscale: of logvar sigma eps / 2, of log_std sigma eps, of std eps
 template <ExpRange kRange = ExpRange::kFull, class T>
-VAE_EXT_INLINE T reparameterize_dlogvar(T g, T logvar, T eps) {
-  return g * mul_exp<kRange>(T(0.5) * eps, T(0.5) * logvar);
+VAE_EXT_INLINE T reparameterize_dscale(int form, T g, T scale, T eps) {
+  if (form == ScaleForm::kStd) return g * eps;
+  const T a = form == ScaleForm::kLogStd ? eps : T(0.5) * eps;
+  return g * times_sigma<kRange>(form, a, scale);
 }
 
 // dz/deps = sigma
 template <ExpRange kRange = ExpRange::kFull, class T>
-VAE_EXT_INLINE T reparameterize_dnoise(T g, T logvar) {
-  return mul_exp<kRange>(g, T(0.5) * logvar);
+VAE_EXT_INLINE T reparameterize_dnoise(int form, T g, T scale) {
+  return times_sigma<kRange>(form, g, scale);
 }
 
 // ---- Log-densities of a sample: log q(z) of N(mu, exp(logvar)), log p(z) of N(0, 1) ------------
@@ -108,12 +111,15 @@ struct SampleAndKL {
 };
 
 template <ExpRange kRange = ExpRange::kFull, class T>
-VAE_EXT_INLINE SampleAndKL<T> reparameterize_with_kl(T mu, T logvar, T eps) {
+VAE_EXT_INLINE SampleAndKL<T> reparameterize_with_kl(int form, T mu, T scale, T eps) {
   if constexpr (kUsesFused<kRange, T>) {
-    const GaussianExps e = gaussian_exps(logvar);
-    return {mu + eps * e.sigma, (T(0.5) * mu) * mu + e.half_expm1_minus_x};
+    if (form == ScaleForm::kLogvar) {
+      const GaussianExps e = gaussian_exps(scale);
+      return {mu + eps * e.sigma, (T(0.5) * mu) * mu + e.half_expm1_minus_x};
+    }
   }
-  return {reparameterize<kRange>(mu, logvar, eps), StandardGaussianKL::value<kRange>(mu, logvar)};
+  return {reparameterize<kRange>(form, mu, scale, eps),
+          StandardGaussianKL::value<kRange>(form, mu, scale)};
 }
 
 template <class T>
@@ -122,12 +128,15 @@ VAE_EXT_INLINE T reparameterize_with_kl_dmu(T grad_z, T grad_kl, T mu) {
 }
 
 template <ExpRange kRange = ExpRange::kFull, class T>
-VAE_EXT_INLINE T reparameterize_with_kl_dlogvar(T grad_z, T grad_kl, T logvar, T eps) {
+VAE_EXT_INLINE T reparameterize_with_kl_dscale(int form, T grad_z, T grad_kl, T scale, T eps) {
   if constexpr (kUsesFused<kRange, T>) {
-    const GaussianExps e = gaussian_exps(logvar);
-    return grad_z * ((T(0.5) * eps) * e.sigma) + grad_kl * e.half_expm1;
+    if (form == ScaleForm::kLogvar) {
+      const GaussianExps e = gaussian_exps(scale);
+      return grad_z * ((T(0.5) * eps) * e.sigma) + grad_kl * e.half_expm1;
+    }
   }
-  return reparameterize_dlogvar<kRange>(grad_z, logvar, eps) + grad_kl * half_expm1<kRange>(logvar);
+  return reparameterize_dscale<kRange>(form, grad_z, scale, eps) +
+         StandardGaussianKL::gradients<kRange>(form, grad_kl, T(0), scale).by[1];
 }
 
 VAE_EXT_NAMESPACE_END

@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "../math/draw_gradient.h"
+#include "../math/scale.h"
 #include "layout.h"
 
 namespace vae_ext {
@@ -129,23 +130,29 @@ inline ScalarType sample_type(const Tensor& mu, const Tensor& logvar) {
   return promote(mu.scalar_type(), logvar.scalar_type());
 }
 
-// What the ops of a latent take: mu, logvar, and what else is asked of them.
+// What the ops of a latent take: mu, the scale in one of its forms (ScaleForm; bounds are a
+// logvar's), and what else is asked of them.
 struct LatentArguments {
-  Tensor mu, logvar;
+  Tensor mu, scale;
   NoiseArguments noise;
+  int64_t form;
   Bounds bounds;
   ResultSpec kl;
   Shape z_shape;
 
-  LatentArguments(Tensor mu_, Tensor logvar_, NoiseArguments noise_, const Bounds& bounds_ = {},
-                  int64_t event_dims = 0,
+  LatentArguments(Tensor mu_, Tensor scale_, NoiseArguments noise_, int64_t form_ = 0,
+                  const Bounds& bounds_ = {}, int64_t event_dims = 0,
                   int64_t reduction = static_cast<int64_t>(Reduction::kNone))
       : mu(std::move(mu_)),
-        logvar(std::move(logvar_)),
+        scale(std::move(scale_)),
         noise(std::move(noise_)),
+        form(form_),
         bounds(bounds_),
-        kl{ReductionPlan(shape_of(mu), event_dims, reduction), sample_type(mu, logvar)},
-        z_shape(noise.sample_shape(kl.plan.shape)) {}
+        kl{ReductionPlan(shape_of(mu), event_dims, reduction), sample_type(mu, scale)},
+        z_shape(noise.sample_shape(kl.plan.shape)) {
+    STD_TORCH_CHECK(0 <= form && form < ScaleForm::kCount, "vae_ext: unknown form");
+    STD_TORCH_CHECK(!bounds || form == ScaleForm::kLogvar, "vae_ext: bounds are a logvar's");
+  }
 
   bool is_double() const { return kl.is_double(); }
   Tensor allocate_z() const { return empty_result(z_shape, kl.dtype, mu); }

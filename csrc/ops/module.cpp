@@ -54,14 +54,14 @@ STABLE_TORCH_LIBRARY(vae_ext, m) {
       "reparameterize_with_kl_backward(Tensor? grad_z, Tensor? grad_kl, Tensor mu, Tensor logvar,"
       " " VAE_EXT_NOISE ", " VAE_EXT_EVENT ", int output_mask) -> (Tensor, Tensor)");
 
-  // Either output or both (bits 0 and 1 of `outputs`), logvar being kept between bounds: 0 not, 1
-  // by a cut, 2 by a tanh. Without a logvar, `mu` holds both, as halves along dimension `dim`, and
-  // their gradients come back as one tensor.
+  // Either output or both (bits 0 and 1 of `outputs`). form: logvar is 0 that, 1 log_std or 2 std.
+  // A logvar is kept between bounds: 0 not, 1 by a cut, 2 by a tanh. Without a logvar, `mu` holds
+  // both, as halves along dimension `dim`, and their gradients come back as one tensor.
   m.def("latent(Tensor mu, Tensor? logvar, " VAE_EXT_NOISE
-        ", int bounds, float low, float high, " VAE_EXT_EVENT
+        ", int form, int bounds, float low, float high, " VAE_EXT_EVENT
         ", int dim, int outputs) -> (Tensor, Tensor)");
   m.def("latent_backward(Tensor? grad_z, Tensor? grad_kl, Tensor mu, Tensor? logvar, " VAE_EXT_NOISE
-        ", int bounds, float low, float high, " VAE_EXT_EVENT
+        ", int form, int bounds, float low, float high, " VAE_EXT_EVENT
         ", int dim, int output_mask) -> (Tensor, Tensor)");
 
   // n_samples >= 1. z, log_q and log_p, [n_samples, events]. gradient: a DrawGradient. With

@@ -84,7 +84,7 @@ class Stack {
     auto mu = take<Tensor>(), logvar = take<Tensor>();
     NoiseArguments noise = take_noise();
     const int64_t event_dims = take_int(), reduction = take_int();
-    return LatentArguments(std::move(mu), std::move(logvar), std::move(noise), {}, event_dims,
+    return LatentArguments(std::move(mu), std::move(logvar), std::move(noise), 0, {}, event_dims,
                            reduction);
   }
 
@@ -92,11 +92,12 @@ class Stack {
     const auto first = take<Tensor>();
     const auto second = take<MaybeTensor>();
     NoiseArguments noise = take_noise();
+    const int64_t form = take_int();
     const Bounds bounds = take_bounds();
     const int64_t event_dims = take_int(), reduction = take_int(), dim = take_int();
-    auto [mu, logvar] = parameters(first, second, dim);
-    return {LatentArguments(std::move(mu), std::move(logvar), std::move(noise), bounds, event_dims,
-                            reduction),
+    auto [mu, scale] = parameters(first, second, dim);
+    return {LatentArguments(std::move(mu), std::move(scale), std::move(noise), form, bounds,
+                            event_dims, reduction),
             !second, dim};
   }
 

@@ -48,9 +48,10 @@ def one_pass(tensors: Sequence[Maybe], needed: tuple[bool, ...], reduction: int)
     return True
 
 
-def gradient_by_weights(ctx: Any, grad: Tensor) -> Tensor:
+def gradient_by_weights(ctx: Any, saved: Sequence[Maybe], grad: Tensor) -> Tensor:
     """The values of the elements, and 0 for one that is left out."""
-    *inputs, weights = ctx.saved_tensors
+    *inputs, weights = saved
+    assert weights is not None
     *numbers, event_dims, reduction = ctx.options
     values = call(ctx._forward_cls.op, *inputs, weights != 0, *numbers, event_dims, NONE)
     if reduction == EVENT:
@@ -102,7 +103,7 @@ class FormulaFunction(NativeFunction):
         mask = OUTPUT_MASKS[needed[:-1]]
         if not ctx.one_pass:
             found = call(function.backward_op, grad, *inputs, *ctx.options, mask)
-            by_weights = gradient_by_weights(ctx, grad) if needed[-1] else None
+            by_weights = gradient_by_weights(ctx, inputs, grad) if needed[-1] else None
             return [*only_needed(found, needed[:-1]), by_weights]
         # Given away: a second backward pass computes them again, with the same roundings.
         found, ctx.found = ctx.found, None

@@ -115,9 +115,9 @@ class ReparameterizeWithKL(SamplingFunction):
 
 
 class Latent(SamplingFunction):
-    """mu and logvar; or, where logvar is None, both in one tensor, halves along `dim`, whose
-    gradient comes back as one. Options of Reparameterize; then bounds, low, high, event_dims,
-    reduction, dim, outputs."""
+    """mu and the scale in one of its forms; or, where that is None, mu and logvar in one tensor, as
+    halves along `dim`, whose gradient comes back as one. Options of Reparameterize; then form,
+    bounds, low, high, event_dims, reduction, dim, outputs."""
 
     name = "latent"
 

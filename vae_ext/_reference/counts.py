@@ -9,13 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .numerics import LOG_2PI, cut, mul_exp
+from .numerics import LOG_2PI, cut, log1p_minus_x, mul_exp, polynomial
 
 LOG_RATE = 1  # of a Poisson's forms
 LOG_DISPERSION, TOTAL_COUNT = 1, 2  # of those of negative binomials
 
-# log(1 + x) = 2 atanh(v), v = x / (2 + x): Σ v^(2k) / (2k + 1), beginning with k = 1.
-ATANH = [1 / (2 * k + 1) for k in range(1, 21)]
 # S of csrc/math/special.h by w = 1 / y ≤ 1: what lgamma(y) has beside its leading terms, over w.
 STIRLING = [
     *(0.0833333333333333, 3.2302836091810566e-14, -0.0027777777829594394, 3.292305857250617e-10),
@@ -26,22 +24,6 @@ STIRLING = [
     *(0.025190310297915346, -0.008117612393690323, 0.0016031253042551462),
     -0.00014662372361018463,
 ]
-
-
-def polynomial(coefficients: list[float], x: Tensor) -> Tensor:
-    total = torch.full_like(x, coefficients[-1])
-    for c in reversed(coefficients[:-1]):
-        total = total * x + c
-    return total
-
-
-def log1p_minus_x(x: Tensor, one_plus_x: Tensor) -> Tensor:
-    """log(1 + x) − x, without loss near 0."""
-    near = (x > -0.5) & (x < 1)
-    small = x.masked_fill(~near, 0.0)
-    v = small / (2 + small)
-    close = v * (2 * v * v * polynomial(ATANH, v * v) - small)
-    return torch.where(near, close, torch.log(one_plus_x.masked_fill(near, 1.0)) - x)
 
 
 def stirling_rest(y: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from .numerics import (
     arithmetic_dtype,
     cut,
     half_expm1_minus_x,
+    log1p_minus_x,
     mul_exp,
     reduce,
     result_dtype,
@@ -53,15 +54,52 @@ def evaluate(
     return reduce(found, event_dims, reduction, result_dtype(*tensors))
 
 
+# The forms of a Gaussian's scale: ScaleForm of csrc/math/scale.h.
+LOGVAR, LOG_STD, STD = range(3)
+SCALES = ("logvar", "log_std", "std")
+
+
+def times_sigma(form: int, a: Tensor, scale: Tensor) -> Tensor:
+    if form == STD:
+        return a * scale
+    return mul_exp(a, scale if form == LOG_STD else 0.5 * scale)
+
+
+def over_sigma(form: int, a: Tensor, scale: Tensor) -> Tensor:
+    if form == STD:
+        return a / torch.where((a == 0) & (scale == 0), 1.0, scale)
+    return mul_exp(a, -scale if form == LOG_STD else -0.5 * scale)
+
+
+def logvar_of(form: int, scale: Tensor) -> Tensor:
+    if form == STD:
+        return 2 * torch.log(scale)
+    return 2 * scale if form == LOG_STD else scale
+
+
+def kl_of_ratio(r: Tensor, u: Tensor) -> Tensor:
+    """(r² − 1 − log r²) / 2 of a ratio of standard deviations, u = r − 1."""
+    far = u > 1e10  # where the logarithm is nothing beside the square
+    rest = log1p_minus_x(u.masked_fill(far, 0.0), r.masked_fill(far, 1.0))
+    return (0.5 * u) * u - rest + u.masked_fill(~far, 0.0)
+
+
 def kl_terms(
-    mu: Tensor, logvar: Tensor, prior_mu: Tensor | None = None, prior_logvar: Tensor | None = None
+    mu: Tensor,
+    scale: Tensor,
+    prior_mu: Tensor | None = None,
+    prior_scale: Tensor | None = None,
+    form: int = LOGVAR,
 ) -> Tensor:
     s = mu if prior_mu is None else mu - prior_mu
-    d = logvar
-    if prior_logvar is not None:
-        s = mul_exp(s, -0.5 * prior_logvar)
-        d = logvar - prior_logvar
-    return (0.5 * s) * s + half_expm1_minus_x(d)
+    if prior_scale is not None:
+        s = over_sigma(form, s, prior_scale)
+    square = (0.5 * s) * s
+    if form == STD:
+        p = torch.ones_like(scale) if prior_scale is None else prior_scale
+        return square + kl_of_ratio(scale / p, (scale - p) / p)
+    d = scale if prior_scale is None else scale - prior_scale
+    return square + half_expm1_minus_x(logvar_of(form, d))
 
 
 def bernoulli_terms(x: Tensor, t: Tensor) -> Tensor:
@@ -83,9 +121,9 @@ def height(log_scale: Tensor, s: Tensor) -> Tensor:
     return log_scale.expand_as(s).masked_fill((s != 0) & (log_scale < -1e30), -1e30)
 
 
-def gaussian_terms(mean: Tensor, target: Tensor, logvar: Tensor) -> Tensor:
-    s = mul_exp(target - mean, -0.5 * logvar)
-    return -((0.5 * s) * s + 0.5 * (height(logvar, s) + LOG_2PI))
+def gaussian_terms(mean: Tensor, target: Tensor, scale: Tensor, form: int = LOGVAR) -> Tensor:
+    s = over_sigma(form, target - mean, scale)
+    return -((0.5 * s) * s + 0.5 * (height(logvar_of(form, scale), s) + LOG_2PI))
 
 
 def laplace_terms(loc: Tensor, target: Tensor, log_scale: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ from torch import Tensor
 
 # (exp(d) − 1 − d) / 2 = Σ d^n / (2 n!) for n ≥ 2: enough terms for float64 at |d| ≤ 1.
 SERIES = [0.5 / math.factorial(n) for n in range(2, 19)]
+# log(1 + x) = 2 atanh(v), v = x / (2 + x): Σ v^(2k) / (2k + 1), beginning with k = 1.
+ATANH = [1 / (2 * k + 1) for k in range(1, 21)]
 LOG_2PI = math.log(2 * math.pi)
 
 
@@ -97,3 +99,19 @@ def half_expm1_minus_x(d: Tensor) -> Tensor:
     half = torch.full_like(d, 0.5)
     far = (mul_exp(half, d_far) - 0.5) - 0.5 * d_far.masked_fill(d_far > 1000.0, 1000.0)
     return torch.where(near, half_series(d_near), far)
+
+
+def polynomial(coefficients: list[float], x: Tensor) -> Tensor:
+    total = torch.full_like(x, coefficients[-1])
+    for c in reversed(coefficients[:-1]):
+        total = total * x + c
+    return total
+
+
+def log1p_minus_x(x: Tensor, one_plus_x: Tensor) -> Tensor:
+    """log(1 + x) − x, without loss near 0."""
+    near = (x > -0.5) & (x < 1)
+    small = x.masked_fill(~near, 0.0)
+    v = small / (2 + small)
+    close = v * (2 * v * v * polynomial(ATANH, v * v) - small)
+    return torch.where(near, close, torch.log(one_plus_x.masked_fill(near, 1.0)) - x)

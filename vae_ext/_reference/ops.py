@@ -60,13 +60,14 @@ def reparameterize_with_kl(tensors: Arguments, options: Arguments) -> tuple[Tens
 
 
 def latent(tensors: Arguments, options: Arguments) -> tuple[Maybe, Maybe]:
-    mu, logvar, *noise = tensors
-    *numbers, bounds, low, high, event_dims, reduction, dim, outputs = options
-    if logvar is None:
-        mu, logvar = mu.chunk(2, dim)
+    mu, scale, *noise = tensors
+    *numbers, form, bounds, low, high, event_dims, reduction, dim, outputs = options
+    if scale is None:
+        mu, scale = mu.chunk(2, dim)
     return plain.latent(
         mu,
-        logvar,
+        scale,
+        form=form,
         bounds=(low, high, bounds == SOFT) if bounds else None,
         outputs=outputs,
         event_dims=event_dims,

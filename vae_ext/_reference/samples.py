@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from . import philox
-from .formulas import evaluate, kl_terms
+from .formulas import LOGVAR, evaluate, kl_terms, times_sigma
 from .numerics import LOG_2PI, arithmetic_dtype, bounded, mul_exp, reduce, result_dtype
 
 
@@ -27,19 +27,20 @@ def noise_of(
 
 def reparameterize(
     mu: Tensor,
-    logvar: Tensor,
+    scale: Tensor,
     *,
+    form: int = LOGVAR,
     n_samples: int | None = None,
     seed: int | Tensor | None = 0,
     noise: Tensor | None = None,
     stream: int = 0,
 ) -> Tensor:
-    dtype = arithmetic_dtype(mu, logvar)
+    dtype = arithmetic_dtype(mu, scale)
     shape = mu.shape if n_samples is None else (n_samples, *mu.shape)
     if noise is None:
         noise = noise_of(shape, seed, stream, mu.device, dtype)
-    z = mu.to(dtype) + mul_exp(noise.to(dtype), 0.5 * logvar.to(dtype))
-    return z.to(result_dtype(mu, logvar))
+    z = mu.to(dtype) + times_sigma(form, noise.to(dtype), scale.to(dtype))
+    return z.to(result_dtype(mu, scale))
 
 
 def reparameterize_with_kl(
@@ -62,8 +63,9 @@ Z, KL = 1, 2  # bits of `outputs`
 
 def latent(
     mu: Tensor,
-    logvar: Tensor,
+    scale: Tensor,
     *,
+    form: int = LOGVAR,
     bounds: tuple[float, float, bool] | None,
     outputs: int,
     event_dims: int | None = None,
@@ -71,16 +73,16 @@ def latent(
     **noise: Any,
 ) -> tuple[Tensor | None, Tensor | None]:
     """z and the KL to N(0, I), as asked for by `outputs`."""
-    dtype, result = arithmetic_dtype(mu, logvar), result_dtype(mu, logvar)
-    m, lv = mu.to(dtype), logvar.to(dtype)
+    dtype, result = arithmetic_dtype(mu, scale), result_dtype(mu, scale)
+    m, s = mu.to(dtype), scale.to(dtype)
     if bounds is not None:
-        lv = bounded(lv, *bounds)
+        s = bounded(s, *bounds)
     z = kl = None
     if outputs & Z:
-        z = reparameterize(m, lv, **noise)
+        z = reparameterize(m, s, form=form, **noise)
         z = z.to(result)
     if outputs & KL:
-        terms = kl_terms(m, lv.expand(m.shape))
+        terms = kl_terms(m, s.expand(m.shape), form=form)
         kl = reduce(terms, event_dims, reduction, result)
     return z, kl
 

@@ -7,6 +7,8 @@ from torch import Tensor
 from .. import _checks as checks
 from .._native.dispatch import route
 from .._ops import run
+from .._reference.formulas import STD
+from ._scale import scale_of
 from ._weights import mean_by, reduction_code
 
 __all__ = ["gaussian_kl"]
@@ -14,10 +16,14 @@ __all__ = ["gaussian_kl"]
 
 def gaussian_kl(
     mu: Tensor,
-    logvar: Tensor,
+    logvar: Tensor | None = None,
     prior_mu: Tensor | None = None,
     prior_logvar: Tensor | None = None,
     *,
+    log_std: Tensor | None = None,
+    prior_log_std: Tensor | None = None,
+    std: Tensor | None = None,
+    prior_std: Tensor | None = None,
     weights: Tensor | None = None,
     event_dims: int | None = None,
     reduction: str = "event",
@@ -33,6 +39,9 @@ def gaussian_kl(
     Args:
         mu, logvar: parameters of q, of any shapes that broadcast.
         prior_mu, prior_logvar: parameters of p, broadcastable with them; None means 0.
+        log_std, std: instead of logvar, its half or the exponential of that, σ; a prior's in the
+            same form, `prior_log_std` or `prior_std`. From σ nothing is lost where it is near that
+            of the prior; at 0 the divergence is infinite, below 0 it is NaN.
         weights, event_dims, reduction: as in :func:`bernoulli_log_likelihood`.
 
     Returns:
@@ -40,27 +49,37 @@ def gaussian_kl(
         tensors.
 
     Raises:
-        TypeError: a dtype or type that is not supported.
+        TypeError: a dtype or type that is not supported; no scale, or more than one.
         ValueError: shapes that do not broadcast, devices that differ, an unknown `reduction`, or
             `event_dims` out of range.
     """
-    if prior_mu is None and prior_logvar is None:
-        shape = checks.pair("mu", mu, "logvar", logvar)
+    form, name, scale = scale_of(logvar, log_std, std)
+    prior_scale: Tensor | None = None
+    if prior_mu is None and prior_logvar is prior_log_std is prior_std is None:
+        shape = checks.pair("mu", mu, name, scale)
     else:
-        priors = {"prior_mu": prior_mu, "prior_logvar": prior_logvar}
+        prior_name = f"prior_{name}"
+        scales = (prior_logvar, prior_log_std, prior_std)
+        if any(t is not None for t in scales):
+            prior_form, given, prior_scale = scale_of(*scales, prefix="prior_")
+            if prior_form != form:
+                raise TypeError(f"{given} was given with {name}, expected {prior_name}")
+        others = {name: scale, "prior_mu": prior_mu, prior_name: prior_scale}
         checks.tensor("mu", mu)
-        for name, t in {"logvar": logvar, **priors}.items():
+        for other, t in others.items():
             if t is not None:
-                checks.tensor(name, t)
-                checks.same_device("mu", mu, name, t)
-        shape = checks.broadcast(mu=mu, logvar=logvar, **priors)
+                checks.tensor(other, t)
+                checks.same_device("mu", mu, other, t)
+        shape = checks.broadcast(mu=mu, **others)
+        if form == STD and prior_scale is None:
+            prior_scale = scale.new_ones(())
     dims = checks.event_dims(event_dims, len(shape))
     code = reduction_code(reduction, weights)
     if weights is not None:
         checks.weights(weights, "mu", mu, shape)
     way = route(mu)
-    tensors = (mu, logvar, prior_mu, prior_logvar, weights)
-    kl: Tensor = run(way, "gaussian_kl", tensors, (dims, code))
+    tensors = (mu, scale, prior_mu, prior_scale, weights)
+    kl: Tensor = run(way, "gaussian_kl", tensors, (form, dims, code))
     if reduction == "mean" and weights is not None:
         kl = mean_by(weights, kl, shape)
     return kl

@@ -12,6 +12,7 @@ from .._formulas import BERNOULLI, GAUSSIAN, LAPLACE, Form, Likelihood
 from .._native.dispatch import REFERENCE, changes, is_dynamo_compiling, route
 from .._ops import run
 from .._reference.numerics import as_tensor, result_dtype
+from ._scale import scale_of
 from ._weights import mean_by, reduction_code
 
 __all__ = ["bernoulli_log_likelihood", "gaussian_log_likelihood", "laplace_log_likelihood"]
@@ -159,6 +160,8 @@ def gaussian_log_likelihood(
     target: Tensor,
     logvar: float | Tensor = 0.0,
     *,
+    log_std: float | Tensor | None = None,
+    std: float | Tensor | None = None,
     weights: Tensor | None = None,
     event_dims: int | None = None,
     reduction: str = "event",
@@ -170,6 +173,7 @@ def gaussian_log_likelihood(
     Args:
         mean, target: of any shapes that broadcast.
         logvar: a float, a scalar tensor (one learned variance) or a tensor broadcastable to them.
+        log_std, std: instead of it, its half or the exponential of that, σ.
         weights, event_dims, reduction: as in :func:`bernoulli_log_likelihood`.
 
     Returns:
@@ -177,11 +181,15 @@ def gaussian_log_likelihood(
         dimensions of the broadcast shape are. Gradients flow to all tensors.
 
     Raises:
-        TypeError: a dtype or type that is not supported.
+        TypeError: a dtype or type that is not supported; more than one scale.
         ValueError: shapes that do not broadcast, devices that differ, an unknown `reduction`, or
             `event_dims` out of range.
     """
-    return log_likelihood(GAUSSIAN, mean, target, (logvar,), event_dims, reduction, weights)
+    form, scale = 0, logvar
+    if log_std is not None or std is not None:
+        said = logvar if isinstance(logvar, Tensor) or logvar != 0 else None  # 0 by default
+        form, _, scale = scale_of(said, log_std, std)
+    return log_likelihood(GAUSSIAN, mean, target, (scale,), event_dims, reduction, weights, form)
 
 
 def laplace_log_likelihood(

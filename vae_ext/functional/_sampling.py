@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import overload
+from typing import Any, overload
 
 import torch
 from torch import Tensor
 
 from .. import _checks as checks
+from .._latent import Parameters, sample_and_kl
 from .._native.dispatch import route
 from .._native.seeds import resolve_noise
 from .._ops import run
+from .._reference import KL, Z
+from .._reference.formulas import LOGVAR
 from ._divergences import gaussian_kl
+from ._scale import scale_of
 
 __all__ = ["reparameterize", "reparameterize_with_kl", "standard_normal"]
 
 
 def reparameterize(
     mu: Tensor,
-    logvar: Tensor,
+    logvar: Tensor | None = None,
     *,
+    log_std: Tensor | None = None,
+    std: Tensor | None = None,
     n_samples: int | None = None,
     seed: int | Tensor | None = None,
     generator: torch.Generator | None = None,
@@ -33,7 +39,8 @@ def reparameterize(
 
     Args:
         mu: the means, of any shape.
-        logvar: the log-variances, broadcastable to `mu`.
+        logvar: the log-variances, broadcastable to `mu`; or instead of them
+        log_std, std: the standard deviations σ or their logarithms.
         n_samples: draw that many independent samples, in a new first dimension.
         seed: an int or a 0-dimensional int64 tensor on the device of `mu`; the noise is then the
             one that :func:`standard_normal` gives for it.
@@ -46,24 +53,34 @@ def reparameterize(
         `logvar`, laid out like `mu`. Gradients flow to `mu`, `logvar` and `noise`.
 
     Raises:
-        TypeError: a dtype or type that is not supported.
+        TypeError: a dtype or type that is not supported; no scale, or more than one.
         ValueError: shapes that do not broadcast, devices that differ, `n_samples` < 1, `noise` of
             the wrong shape, or more than one of `noise`, `seed` and `generator`.
     """
-    checks.pair("mu", mu, "logvar", logvar, to_first=True)
+    form, name, scale = scale_of(logvar, log_std, std)
+    checks.pair("mu", mu, name, scale, to_first=True)
+    if form != LOGVAR:
+        q = Parameters(mu, scale, 0, form)
+        found, _ = sample_and_kl(
+            q, Z, n_samples=n_samples, seed=seed, generator=generator, noise=noise, stream=stream
+        )
+        assert found is not None
+        return found
     samples = checks.n_samples(n_samples)
     way = route(mu)
     seed_tensor, seed_value = resolve_noise(mu, way, samples, seed, generator, noise)
     stream = checks.word64("stream", stream)
-    tensors = (mu, logvar, noise, seed_tensor)
+    tensors = (mu, scale, noise, seed_tensor)
     z: Tensor = run(way, "reparameterize", tensors, (seed_value, stream, samples))
     return z
 
 
 def reparameterize_with_kl(
     mu: Tensor,
-    logvar: Tensor,
+    logvar: Tensor | None = None,
     *,
+    log_std: Tensor | None = None,
+    std: Tensor | None = None,
     n_samples: int | None = None,
     seed: int | Tensor | None = None,
     generator: torch.Generator | None = None,
@@ -81,7 +98,8 @@ def reparameterize_with_kl(
     appendix B.
 
     Args:
-        mu, logvar, n_samples, seed, generator, noise, stream: as in :func:`reparameterize`.
+        mu, logvar, log_std, std, n_samples, seed, generator, noise, stream: as in
+            :func:`reparameterize`.
         weights, event_dims, reduction: of the KL, as in :func:`gaussian_kl`. With weights there are
             two passes.
 
@@ -91,33 +109,34 @@ def reparameterize_with_kl(
     Raises:
         TypeError, ValueError: as those two functions.
     """
-    checks.pair("mu", mu, "logvar", logvar, to_first=True)
-    if weights is not None:
-        kl = gaussian_kl(
-            mu,
-            logvar.expand(mu.shape),
-            weights=weights,
-            event_dims=event_dims,
-            reduction=reduction,
-        )
-        z = reparameterize(
-            mu,
-            logvar,
-            n_samples=n_samples,
-            seed=seed,
-            generator=generator,
-            noise=noise,
-            stream=stream,
-        )
-        return z, kl
-    samples = checks.n_samples(n_samples)
+    form, name, scale = scale_of(logvar, log_std, std)
+    checks.pair("mu", mu, name, scale, to_first=True)
     dims = checks.event_dims(event_dims, mu.ndim)
     code = checks.reduction(reduction)
+    drawn: dict[str, Any] = {
+        "n_samples": n_samples,
+        "seed": seed,
+        "generator": generator,
+        "noise": noise,
+        "stream": stream,
+    }
+    if weights is not None:
+        spread: dict[str, Any] = {name: scale.expand(mu.shape)}
+        kl = gaussian_kl(mu, **spread, weights=weights, event_dims=dims, reduction=reduction)
+        return reparameterize(mu, logvar, log_std=log_std, std=std, **drawn), kl
+    if form != LOGVAR:
+        found, kl_found = sample_and_kl(
+            Parameters(mu, scale, dims, form), Z | KL, reduction, **drawn
+        )
+        assert found is not None
+        assert kl_found is not None
+        return found, kl_found
+    samples = checks.n_samples(n_samples)
     way = route(mu)
     seed_tensor, seed_value = resolve_noise(mu, way, samples, seed, generator, noise)
     stream = checks.word64("stream", stream)
     options = (seed_value, stream, samples, dims, code)
-    z, kl = run(way, "reparameterize_with_kl", (mu, logvar, noise, seed_tensor), options)
+    z, kl = run(way, "reparameterize_with_kl", (mu, scale, noise, seed_tensor), options)
     return z, kl
 
 

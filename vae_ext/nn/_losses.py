@@ -10,6 +10,7 @@ from .. import _checks as checks
 from .._formulas import BERNOULLI, GAUSSIAN, LAPLACE, LIKELIHOODS, Likelihood
 from ..functional._elbo import elbo_loss, likelihood_and_parameters
 from ..functional._likelihoods import form_with, log_likelihood
+from ..functional._scale import scale_of
 from ._options import options
 
 __all__ = ["BernoulliNLL", "ELBOLoss", "GaussianNLL", "LaplaceNLL"]
@@ -158,8 +159,8 @@ class GaussianNLL(NLL):
     ½ (log 2π + logvar + (target − mean)² exp(−logvar)).
 
     Args:
-        logvar: the log-variance where `forward` is given none; a float, or a tensor, which is a
-            buffer.
+        logvar, log_std, std: the scale where `forward` is given none, in one of its forms; a
+            float, or a tensor, which is a buffer.
         learned_variance: it is a parameter, [1], the one variance of all elements, which starts at
             `logvar`.
         event_dims, reduction: as in :func:`vae_ext.gaussian_log_likelihood`; the mean over all
@@ -172,17 +173,20 @@ class GaussianNLL(NLL):
         scalar, or [batch] with "event".
     """
 
-    logvar: Value
-
     def __init__(
         self,
-        logvar: Value = 0.0,
+        logvar: Value | None = None,
         *,
+        log_std: Value | None = None,
+        std: Value | None = None,
         learned_variance: bool = False,
         event_dims: int | None = None,
         reduction: str = "mean",
     ) -> None:
-        super().__init__(GAUSSIAN, event_dims, reduction, learned_variance, logvar=logvar)
+        if logvar is log_std is std is None:
+            logvar = 0.0
+        _, name, scale = scale_of(logvar, log_std, std)
+        super().__init__(GAUSSIAN, event_dims, reduction, learned_variance, **{name: scale})
 
     def forward(
         self,
@@ -190,9 +194,11 @@ class GaussianNLL(NLL):
         target: Tensor,
         logvar: Value | None = None,
         *,
+        log_std: Value | None = None,
+        std: Value | None = None,
         weights: Tensor | None = None,
     ) -> Tensor:
-        return self._nll(mean, target, weights, logvar=logvar)
+        return self._nll(mean, target, weights, logvar=logvar, log_std=log_std, std=std)
 
 
 class LaplaceNLL(NLL):
