@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import importlib.util
 import math
 import re
@@ -120,13 +121,27 @@ def test_every_op_has_a_cuda_kernel(library: Path, tmp_path: Path) -> None:
     assert "ops" in done.stdout
 
 
-FILES = ["parity", "layouts", "gradients", "edges", "noise", "elbo", "memory", "ops", "properties"]
-FILES += ["draw", "distributions"]
+ON_HOST = [
+    "parity",
+    "layouts",
+    "gradients",
+    "edges",
+    "noise",
+    "elbo",
+    "memory",
+    "ops",
+    "properties",
+]
+ON_HOST += ["draw", "distributions", "weights", "scales"]
 
 
 @pytest.fixture(scope="module")
 def on_host() -> Path:
-    path: Path = tools.compile_on_host(ROOT / "build/cuda-on-host")
+    out = ROOT / "build/cuda-on-host"
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "lock").open("w") as lock:  # other workers ask for it, too
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        path: Path = tools.compile_on_host(out)
     return path
 
 
@@ -137,13 +152,12 @@ def parts(on_host: Path) -> Iterator[ctypes.CDLL]:
     assert "csrc/cuda" not in torch._C._dispatch_dump("vae_ext::gaussian_kl")
 
 
-def test_the_kernels_on_the_host(on_host: Path) -> None:
+@pytest.mark.parametrize("tests", ["tests/accuracy", *(f"tests/test_{n}.py" for n in ON_HOST)])
+def test_the_kernels_on_the_host(on_host: Path, tests: str) -> None:
     """The tests of the CPU kernels pass on the .cu files, launch geometry, barriers and all."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "--cuda-on-host", str(on_host)]
+        [sys.executable, "-m", "pytest", "-q", "--cuda-on-host", str(on_host), tests]
         # The extreme words are the formulas' matter, which the host tests anyway.
-        + [f"tests/test_{name}.py" for name in FILES]
-        + ["tests/accuracy"]
         + ["--deselect", "tests/test_noise.py::test_extreme_words"],
         cwd=ROOT,
         capture_output=True,
@@ -153,7 +167,7 @@ def test_the_kernels_on_the_host(on_host: Path) -> None:
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
     launches = re.search(r"(\d+) launches of CUDA kernels on the host", done.stdout)
     assert launches is not None
-    assert int(launches[1]) > 5000
+    assert int(launches[1]) > 50
 
 
 @given(st.integers(0, 2**63 - 1), st.integers(1, 2**62))

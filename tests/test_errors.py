@@ -282,6 +282,19 @@ def test_targets_that_are_no_probabilities(
         assert bool(call(good).isnan().any())
 
 
+def test_a_target_is_refused_where_it_counts() -> None:
+    target = torch.tensor([[0.0, -7.0], [1.0, 0.5]])
+    mask = target != -7.0
+    logits = torch.randn(2, 2)
+    assert vae_ext.bernoulli_log_likelihood(logits, target, weights=mask).isfinite().all()
+    if device().type == "cpu":
+        with pytest.raises(ValueError, match=r"target had the value -7"):
+            vae_ext.bernoulli_log_likelihood(logits, target, weights=mask.logical_not())
+    else:
+        wrong = vae_ext.bernoulli_log_likelihood(logits, target, weights=mask.logical_not())
+        assert torch.equal(wrong.isnan(), torch.tensor([True, False]))
+
+
 def test_compiled_programs_refuse_targets_too() -> None:
     compiled = torch.compile(vae_ext.bernoulli_log_likelihood, fullgraph=True, backend="aot_eager")
     logits = torch.randn(3, 700)

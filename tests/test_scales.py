@@ -121,23 +121,18 @@ def kl_digits(std: float, prior: float) -> Sequence[Any]:
         return (r * r - 1) / 2 - mp.log(r), (r * r - 1) / s
 
 
-@pytest.mark.parametrize("level", vae_ext.simd_levels())
+@pytest.mark.usefixtures("simd")
 @pytest.mark.parametrize("prior", [1.0, 0.7])
-def test_kl_keeps_its_digits_beside_the_prior(level: str, prior: float) -> None:
+def test_kl_keeps_its_digits_beside_the_prior(prior: float) -> None:
     """Within 4 units in the last place, from 1e-30 to 1e15 and next to the prior."""
-    before = vae_ext.simd_level()
     near = [prior * (1 + sign * 10**-k) for k in torch.linspace(0.2, 6.5, 50) for sign in (-1, 1)]
     points = torch.tensor([*near, *torch.logspace(-30, 15, 40).tolist()], dtype=torch.float32)
     points = points[points != torch.tensor(prior)]
     std = points.clone().requires_grad_()
     other = torch.tensor(prior)
     priors = {} if prior == 1 else {"prior_std": other, "prior_mu": torch.zeros(())}
-    vae_ext.set_simd_level(level)
-    try:
-        kl = vae_ext.gaussian_kl(torch.zeros_like(std), std=std, **priors, reduction="none")
-        (by_std,) = torch.autograd.grad(kl.sum(), std)
-    finally:
-        vae_ext.set_simd_level(before)
+    kl = vae_ext.gaussian_kl(torch.zeros_like(std), std=std, **priors, reduction="none")
+    (by_std,) = torch.autograd.grad(kl.sum(), std)
     for x, value, slope in zip(points.tolist(), kl.tolist(), by_std.tolist(), strict=True):
         exact, derivative = kl_digits(x, float(other))
         assert abs(mp.mpf(value) - exact) <= 4 * math.ulp(float(exact)) * 2**29, x

@@ -174,15 +174,6 @@ def test_errors(case: Case) -> None:
             case.function(*inputs, weights=weights)
 
 
-def test_a_target_is_refused_where_it_counts() -> None:
-    target = torch.tensor([[0.0, REFUSED], [1.0, 0.5]])
-    mask = target != REFUSED
-    logits = torch.randn(2, 2)
-    assert vae_ext.bernoulli_log_likelihood(logits, target, weights=mask).isfinite().all()
-    with pytest.raises(ValueError, match=r"target had the value -7"):
-        vae_ext.bernoulli_log_likelihood(logits, target, weights=mask.logical_not())
-
-
 def test_the_loss() -> None:
     """Missing data, and a latent of which some dimensions are not there."""
     x, t, m, v = torch.randn(4, 5), torch.rand(4, 5), torch.randn(4, 3), torch.randn(4, 3)
