@@ -22,7 +22,7 @@ check: $(VENV)/check.stamp
 
 # The workers share the cores: threads that wait in a loop would take them from one another.
 test: $(VENV)/test.stamp cuda
-	VAE_EXT_REQUIRE_TOOLS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --maxprocesses 8 $(ARGS)
+	VAE_EXT_REQUIRE_TOOLS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS)
 
 # The promises one by one, at length; `make test` has the quick part of each.
 accuracy: $(VENV)/test.stamp
@@ -74,7 +74,7 @@ check-torch: $(VENV)/native.stamp
 	build/torch-$(TORCH)/bin/python -m pip --disable-pip-version-check install --quiet torch==$(TORCH)
 	build/torch-$(TORCH)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps \
 		--require-hashes -r tools/requirements.txt
-	PYTHONPATH=$(CURDIR) OMP_WAIT_POLICY=passive build/torch-$(TORCH)/bin/python -m pytest -n auto --maxprocesses 8 \
+	PYTHONPATH=$(CURDIR) OMP_WAIT_POLICY=passive build/torch-$(TORCH)/bin/python -m pytest -n auto --maxprocesses 8 --dist worksteal \
 		--ignore tests/test_cuda_build.py $(ARGS)
 
 # The patch of scvi-tools, with the real one in an environment of its own: its requirements are many.

@@ -156,9 +156,11 @@ def parts(on_host: Path) -> Iterator[ctypes.CDLL]:
 def test_the_kernels_on_the_host(on_host: Path, tests: str) -> None:
     """The tests of the CPU kernels pass on the .cu files, launch geometry, barriers and all."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "--cuda-on-host", str(on_host), tests]
-        # The extreme words are the formulas' matter, which the host tests anyway.
-        + ["--deselect", "tests/test_noise.py::test_extreme_words"],
+        [
+            *(sys.executable, "-m", "pytest", "-q", "--cuda-on-host", str(on_host), tests),
+            # The extreme words are the formulas' matter, which the host tests anyway.
+            *("--deselect", "tests/test_noise.py::test_extreme_words"),
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
