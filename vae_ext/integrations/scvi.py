@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -34,6 +33,7 @@ from ..functional import (
     poisson_log_likelihood,
     zero_inflated_negative_binomial_log_likelihood,
 )
+from ._patching import Attribute, Everywhere, Patches, Swap
 
 __all__ = ["patch"]
 
@@ -133,50 +133,17 @@ FUNCTIONS = {
     "log_zinb_positive": log_zinb,
     "log_mixture_nb": log_mixture,
 }
-Replaced = list[tuple[Any, str, Any]]  # in what, under which name, what was there
-
-_patches: set[contextlib.ExitStack] = set()
-_replaced: Replaced = []
+_patches = Patches()
 
 
-def _replace(owner: Any, name: str, new: Any) -> None:
-    _replaced.append((owner, name, vars(owner).get(name)))
-    setattr(owner, name, new)
-
-
-def _install() -> None:
-    missing = [name for name in FUNCTIONS if not hasattr(scvi, name)]
-    modules = [m for n, m in list(sys.modules.items()) if n.partition(".")[0] == "scvi" and m]
-    for name, make in FUNCTIONS.items():
-        old = getattr(scvi, name, None)
-        if old is None:
-            continue
-        new = make(old)
-        for module in modules:  # whatever they call it
-            for key, value in list(vars(module).items()):
-                if value is old:
-                    _replace(module, key, new)
+def _swaps() -> list[Swap]:
+    """What there is of the functions, and Poisson's."""
+    found = [(getattr(scvi, name, None), make) for name, make in FUNCTIONS.items()]
+    swaps: list[Swap] = [Everywhere("scvi", old, make(old)) for old, make in found if old]
     poisson = getattr(scvi, "Poisson", None)
-    if poisson is None:
-        missing.append("Poisson")
-    else:
-        _replace(poisson, "log_prob", log_poisson(poisson.log_prob))
-    if missing:
-        warnings.warn(
-            f"this scvi-tools has no {', '.join(missing)}: nothing is patched there", stacklevel=3
-        )
-
-
-def _take_back(patch: contextlib.ExitStack) -> None:
-    _patches.remove(patch)
-    if _patches:
-        return
-    for owner, name, old in reversed(_replaced):
-        if old is None:
-            delattr(owner, name)
-        else:
-            setattr(owner, name, old)
-    _replaced.clear()
+    if poisson is not None:
+        swaps.append(Attribute(poisson, "log_prob", log_poisson(poisson.log_prob)))
+    return swaps
 
 
 def patch() -> contextlib.ExitStack:
@@ -189,9 +156,9 @@ def patch() -> contextlib.ExitStack:
     Warns:
         UserWarning: the installed scvi-tools lacks one of the functions; it names it.
     """
-    if not _patches:
-        _install()
-    stack = contextlib.ExitStack()
-    _patches.add(stack)
-    stack.callback(_take_back, stack)
-    return stack
+    missing = [name for name in (*FUNCTIONS, "Poisson") if not hasattr(scvi, name)]
+    if missing:
+        warnings.warn(
+            f"this scvi-tools has no {', '.join(missing)}: nothing is patched there", stacklevel=2
+        )
+    return _patches.add(_swaps)
