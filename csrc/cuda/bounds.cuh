@@ -1,8 +1,6 @@
 // Bounds on logvar, a group at a time, and the form of the scale.
 #pragma once
 
-#include <type_traits>
-
 #include "../math/sampling.h"
 #include "../ops/arguments.h"
 #include "launch.cuh"
@@ -31,11 +29,14 @@ VAE_EXT_DEVICE void bound_gradient(const Bounds& bounds, const T (&x)[kWidth], T
   }
 }
 
-// run(form), which for logvar the compiler knows: the other forms cost the usual one nothing.
+// run(form), of which the compiler knows where it is logvar: the others cost the usual one nothing.
+struct LogvarForm {
+  VAE_EXT_INLINE constexpr operator int() const { return ScaleForm::kLogvar; }
+};
 template <class Run>
 VAE_EXT_DEVICE void with_form(int form, Run run) {
   if (form == ScaleForm::kLogvar) {
-    run(std::integral_constant<int, ScaleForm::kLogvar>());
+    run(LogvarForm());
   } else {
     run(form);
   }
