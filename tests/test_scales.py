@@ -153,6 +153,11 @@ def test_edges() -> None:
     hit = vae_ext.gaussian_log_likelihood(mu, torch.ones(1), std=zero)
     missed = vae_ext.gaussian_log_likelihood(mu, torch.zeros(1), std=zero)
     assert (float(hit), float(missed)) == (math.inf, -math.inf)
+    # Logarithms within the range of the short exp, twice whose difference is not.
+    apart = vae_ext.gaussian_kl(
+        zero, log_std=torch.full((1,), -30.0), prior_mu=zero, prior_log_std=torch.full((1,), 30.0)
+    )
+    assert apart == 59.5
     # A variance that underflows where its standard deviation does not.
     tiny = vae_ext.gaussian_log_likelihood(torch.zeros(1), torch.tensor([3e-30]), std=1e-30)
     exact = -4.5 - 0.5 * math.log(2 * math.pi) + 30 * math.log(10)

@@ -104,15 +104,15 @@ MUTANTS = [
     Mutant(
         "a sign of a gradient flipped",
         "csrc/math/divergences.h",
-        "g * growth, -by_mu, -g * ((T(0.5) * s) * s + growth)",
-        "g * growth, -by_mu, g * ((T(0.5) * s) * s + growth)",
+        "-g * by_scale(form, (T(0.5) * s) * s + growth, prior_scale)",
+        "g * by_scale(form, (T(0.5) * s) * s + growth, prior_scale)",
         "parity",
     ),
     Mutant(
         "a factor 1/2 of a gradient dropped",
         "csrc/math/sampling.h",
-        "return g * mul_exp<kRange>(T(0.5) * eps, T(0.5) * logvar);",
-        "return g * mul_exp<kRange>(eps, T(0.5) * logvar);",
+        "const T a = form == ScaleForm::kLogStd ? eps : T(0.5) * eps;",
+        "const T a = eps;",
         "noise gradients",
     ),
     Mutant(
@@ -160,9 +160,9 @@ MUTANTS = [
     Mutant(
         "d^2 / sigma^2 for (d / sigma)^2",
         "csrc/math/likelihoods.h",
-        "-by_mean, g * ((T(0.5) * s) * s - T(0.5))}};",
-        "-by_mean, g * (mul_exp<kRange>(T(0.5) * (target - mean) * (target - mean), -logvar) - "
-        "T(0.5))}};",
+        "-by_mean, g * by_scale(form, (T(0.5) * s) * s - T(0.5), scale)}};",
+        "-by_mean, g * by_scale(form, mul_exp<kRange>(T(0.5) * (target - mean) * (target - mean), "
+        "-scale) - T(0.5), scale)}};",
         "edges accuracy",
     ),
     Mutant(
@@ -246,8 +246,8 @@ MUTANTS = [
     Mutant(
         "the bounds left out of the KL",
         "csrc/cpu/latent.cpp",
-        "Input<T>(a.logvar, a.kl.plan.shape).within(a.bounds)",
-        "Input<T>(a.logvar, a.kl.plan.shape)",
+        "Input<T>(a.scale, a.kl.plan.shape).within(a.bounds)",
+        "Input<T>(a.scale, a.kl.plan.shape)",
         "distributions",
     ),
     Mutant(
@@ -370,6 +370,48 @@ MUTANTS = [
         "for (int64_t down = 1; down < blocks_.down(); ++down) {",
         "for (int64_t down = 1; down < 1; ++down) {",
         "counts parity",
+    ),
+    Mutant(
+        "padding that reaches the gradients",
+        "csrc/cpu/tiles.inl",
+        "x[i] = weights[i] == T(0) ? T(0) : x[i] * weights[i];",
+        "x[i] = x[i] * weights[i];",
+        "weights",
+    ),
+    Mutant(
+        "padding that is refused as a target",
+        "csrc/cpu/tiles.inl",
+        "out[i] = weights[i] == T(0) ? T(0) : x[i];",
+        "out[i] = x[i];",
+        "weights",
+    ),
+    Mutant(
+        "a mean by weights that counts elements",
+        "vae_ext/functional/_weights.py",
+        "return SUM if code == MEAN and weights is not None else code",
+        "return code",
+        "weights",
+    ),
+    Mutant(
+        "a weight of 0 with a gradient",
+        "vae_ext/_autograd/formulas.py",
+        ".masked_fill(weights == 0, 0.0)",
+        "",
+        "weights",
+    ),
+    Mutant(
+        "a derivative by std without its factor 2",
+        "csrc/math/scale.h",
+        "return T(2) * by_logvar / scale;",
+        "return by_logvar / scale;",
+        "scales",
+    ),
+    Mutant(
+        "a KL of log_std beyond the range of its exp",
+        "csrc/math/divergences.h",
+        "(form == ScaleForm::kLogStd ? half_expm1_minus_x(d) :",
+        "(form == ScaleForm::kLogStd ? half_expm1_minus_x<kRange>(d) :",
+        "scales",
     ),
 ]
 
