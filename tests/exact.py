@@ -48,6 +48,19 @@ def to_long(x: Any) -> Any:
         return np.ldexp(LONG(high) + LONG(float(mantissa - high)), int(exponent))
 
 
+TOP = 12  # from which the asymptotic series have 80 bits
+
+
+def climb(y: Any, step: Callable[[Any], Any]) -> tuple[Any, Any]:
+    """The steps from each y to what is at least TOP, summed, and where they end."""
+    up, total = np.array(y), np.zeros_like(y)
+    while (low := up < TOP).any():
+        at = up[low]
+        total[low] += step(at)
+        up[low] = at + 1
+    return total, up
+
+
 class Bulk:
     """Arrays of long doubles."""
 
@@ -70,19 +83,14 @@ class Bulk:
         near = np.abs(x) < 0.3
         v = np.where(near, x, 0) / (2 + np.where(near, x, 0))
         total = np.zeros_like(v)
-        for k in range(25, 0, -1):
+        for k in range(15, 0, -1):
             total = total * v * v + to_long(mpmath.mpf(1) / (2 * k + 1))
         return np.where(near, v * (2 * v * v * total - (2 + x) * v), np.log(one_plus_x) - x)
 
     @staticmethod
     def stirling_rest(y: Any) -> Any:
-        """Binet's function, from beyond 30 down by its recurrence."""
-        total, up = np.zeros_like(y), y
-        for _ in range(30):
-            low = up < 30
-            step = Bulk.binet_step(np.where(low, up, 30))
-            total = total + np.where(low, step, 0)
-            up = np.where(low, up + 1, up)
+        """Binet's function, from TOP down by its recurrence."""
+        total, up = climb(y, Bulk.binet_step)
         return total + series(BERNOULLI_NUMBERS, 1 / up)
 
     @staticmethod
@@ -93,14 +101,11 @@ class Bulk:
 
     @staticmethod
     def digamma_rest(y: Any) -> Any:
-        total, up = np.zeros_like(y), y
-        for _ in range(30):
-            low = up < 30
-            at = np.where(low, up, 30)
-            # log(1 + 1/y) - (1/y + 1/(y + 1)) / 2
-            step = Bulk.log1p_minus_x(1 / at, 1 + 1 / at) + 1 / (2 * at * (at + 1))
-            total = total + np.where(low, step, 0)
-            up = np.where(low, up + 1, up)
+        def step(y: Any) -> Any:
+            """log(1 + 1/y) - (1/y + 1/(y + 1)) / 2"""
+            return Bulk.log1p_minus_x(1 / y, 1 + 1 / y) + 1 / (2 * y * (y + 1))
+
+        total, up = climb(y, step)
         return total - series(DIGAMMA, 1 / up) / up
 
 

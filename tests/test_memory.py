@@ -85,3 +85,26 @@ def test_nothing_is_kept_without_gradients() -> None:
     with torch.no_grad():
         assert saved_by(lambda: vae_ext.reparameterize_with_kl(MU, LOGVAR)) == []
     assert saved_by(lambda: vae_ext.gaussian_kl(MU.detach(), LOGVAR.detach())) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        ("poisson", 2, 2),
+        ("negative_binomial", 3, 2),
+        ("zero_inflated_negative_binomial", 4, 3),
+    ],
+)
+def test_words_kept_of_counts(name: str, arguments: int, words: int) -> None:
+    """The mean, the counts and the logits of an inflated 0, and a row of dispersions."""
+    cells, genes = 16, 300
+    mean, x = torch.rand(cells, genes).add_(0.1).requires_grad_(), torch.ones(cells, genes)
+    theta = torch.ones(genes, requires_grad=True)
+    logits = torch.zeros(cells, genes, requires_grad=True)
+    function = getattr(vae_ext, f"{name}_log_likelihood")
+    inputs = [mean, x, theta, logits][:arguments]
+    saved = {t.data_ptr(): t for t in saved_by(lambda: function(*inputs))}
+    kept = sum(t.untyped_storage().nbytes() for t in saved.values())
+    rows = theta.untyped_storage().nbytes() if theta.data_ptr() in saved else 0
+    assert kept - rows == 4 * words * cells * genes
+    assert rows == (0 if arguments == 2 else 4 * genes)
