@@ -26,7 +26,7 @@ struct Map {
   static constexpr int kSums = kSums_;
   static constexpr int kInputs = Formula::kInputs;
   static constexpr int kOutputs = Formula::kOutputs;
-  static constexpr bool kHeavy = kInputs > 6;
+  static constexpr bool kHeavy = kInputs > 5;
 
   Operand in[kInputs];
   Operand out[kOutputs];
