@@ -407,6 +407,13 @@ MUTANTS = [
         "scales",
     ),
     Mutant(
+        "a loop that is no vector code",
+        "csrc/math/likelihoods.h",
+        "const T height = logvar < lowest ? lowest : logvar;",
+        "const T height = s != T(0) && logvar < T(-1e30) ? T(-1e30) : logvar;",
+        "vectorization",
+    ),
+    Mutant(
         "a KL of log_std beyond the range of its exp",
         "csrc/math/divergences.h",
         "(form == ScaleForm::kLogStd ? half_expm1_minus_x(d) :",

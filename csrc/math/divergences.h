@@ -11,9 +11,9 @@ VAE_EXT_NAMESPACE_BEGIN
 // cancels.
 template <class T>
 VAE_EXT_INLINE T kl_of_ratio(T r, T u) {
-  // Far out the square is infinite, and the rest must not be.
-  const T far = T(1e30);
-  const T rest = log1p_minus_x(u > far ? far : u, log_of(r > far ? far : r));
+  const T log_r = log_of(r);
+  // Of an infinite ratio the rest must not be infinite, too.
+  const T rest = log1p_minus_x(u, log_r > T(1000) ? T(1000) : log_r);
   return (T(0.5) * u) * u - rest;
 }
 template <class T>

@@ -48,7 +48,8 @@ struct Gaussian {  // mean, target, scale
     const T s = over_sigma<kRange>(form, target - mean, scale), logvar = logvar_of(form, scale);
     // At logvar = -inf a target that is missed must win over the density's height: inf - inf would
     // be NaN where the limit is -inf.
-    const T height = s != T(0) && logvar < T(-1e30) ? T(-1e30) : logvar;
+    const T lowest = s != T(0) ? T(-1e30) : T(-INFINITY);
+    const T height = logvar < lowest ? lowest : logvar;
     return -((T(0.5) * s) * s + T(0.5) * (height + kLog2Pi<T>));
   }
 

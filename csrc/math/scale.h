@@ -9,8 +9,12 @@ struct ScaleForm {
   static constexpr int kLogvar = 0, kLogStd = 1, kStd = 2, kCount = 3;
 };
 
-// sigma and 1 / sigma times a, finite wherever the product is. What is multiplied by an infinite
-// sigma is 0 if it was 0, as what is divided by a sigma of 0.
+template <class T>
+constexpr T kSmallestNormal = T(0x1p-1022);
+template <>
+inline constexpr float kSmallestNormal<float> = 0x1p-126f;
+
+// sigma and 1 / sigma times a, finite wherever the product is. 0 over a sigma of 0 is 0.
 template <ExpRange kRange, class T>
 VAE_EXT_INLINE T times_sigma(int form, T a, T scale) {
   if (form == ScaleForm::kStd) return a * scale;
@@ -18,7 +22,9 @@ VAE_EXT_INLINE T times_sigma(int form, T a, T scale) {
 }
 template <ExpRange kRange, class T>
 VAE_EXT_INLINE T over_sigma(int form, T a, T scale) {
-  if (form == ScaleForm::kStd) return a == T(0) ? a : a / scale;
+  if (form == ScaleForm::kStd) {
+    return a / (scale < kSmallestNormal<T> ? kSmallestNormal<T> : scale);
+  }
   return mul_exp<kRange>(a, form == ScaleForm::kLogStd ? -scale : T(-0.5) * scale);
 }
 
