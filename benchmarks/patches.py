@@ -24,6 +24,7 @@ from vae_ext.integrations import torch_distributions
 
 from . import machine
 from .harness import Step, interleave, summarize
+from .table import patch_row
 
 Steps = dict[str, Step]
 
@@ -145,16 +146,6 @@ CASES: dict[str, Callable[[], Steps]] = {
 }
 
 
-def row(what: str, times: dict[str, dict[str, float]]) -> str:
-    """Medians with their spread."""
-    usual, ours = times["usual"], times["patched"]
-    cells = [f"{t['p50']:.2f} ({t['p20']:.2f}–{t['p80']:.2f})" for t in (usual, ours)]
-    gain = f"{usual['p50'] / ours['p50']:.2f} ×"
-    if "patched, fused noise" in times:
-        gain += f" ({usual['p50'] / times['patched, fused noise']['p50']:.2f} × with fused noise)"
-    return f"| {what} | {cells[0]} | {cells[1]} | {gain} |"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=21)
@@ -167,7 +158,7 @@ def main() -> None:
         rounds = interleave(case(), args.rounds, torch.device("cpu"))
         times = {name: vars(t) for name, t in summarize(list(rounds)).items()}
         results.append({"what": what, "times": times})
-        print(row(what, times), flush=True)
+        print(patch_row(results[-1]), flush=True)
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         document = {"machine": machine.describe(torch.device("cpu")), "results": results}

@@ -54,6 +54,17 @@ def scvi_row(result: dict[str, Any]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def patch_row(result: dict[str, Any]) -> str:
+    """Likewise of benchmarks/patches.py."""
+    times = result["times"]
+    usual, patched, fused = (times.get(n) for n in ("usual", "patched", "patched, fused noise"))
+    cells = ["{p50:.2f} ({p20:.2f}–{p80:.2f})".format(**t) for t in (usual, patched)]
+    gain = f"{usual['p50'] / patched['p50']:.2f} ×"
+    if fused:
+        gain += f" ({usual['p50'] / fused['p50']:.2f} × with fused noise)"
+    return f"| {' | '.join([result['what'], *cells, gain])} |"
+
+
 def slower(results: list[dict[str, Any]]) -> list[str]:
     """The cells in which another contender was faster by more than the clock's noise, 3 %."""
     found = []

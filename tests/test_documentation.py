@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import json
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 import vae_ext
+from benchmarks import table
 from tests.rows import public
 from tests.test_modes import FORWARD
 from tests.test_onnx import REFUSED as ONNX_REFUSED
@@ -62,3 +66,18 @@ def test_refusals_are_listed() -> None:
 
 def test_there_are_names() -> None:
     assert len(NAMES) > 30
+
+
+@pytest.mark.parametrize(
+    ("page", "results", "row"),
+    [
+        ("README.md", "scvi-2-threads.json", table.scvi_row),
+        ("docs/integrations.md", "patches-2-threads.json", table.patch_row),
+    ],
+)
+def test_tables_are_the_results(page: str, results: str, row: Callable[[Any], str]) -> None:
+    """Measured rows are in their page as they were measured."""
+    text = (ROOT / page).read_text()
+    measured = json.loads((ROOT / "benchmarks/results" / results).read_text())["results"]
+    for result in measured:
+        assert row(result) in text

@@ -157,7 +157,7 @@ def insert(path: Path, before: str, text: str) -> None:
 
 
 def test_a_toy_likelihood(tmp_path: Path) -> None:
-    for name in ("csrc", "vae_ext", "tests", "docs"):
+    for name in ("csrc", "vae_ext", "tests", "docs", "benchmarks"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("*.so"))
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"):
         shutil.copy(ROOT / name, tmp_path / name)
