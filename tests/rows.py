@@ -33,6 +33,7 @@ from tests.row import (
 from vae_ext import estimators as e
 from vae_ext import objectives as o
 from vae_ext._formulas import LIKELIHOODS, Form, Likelihood
+from vae_ext.distributions import NegativeBinomial, Poisson
 
 
 def likelihood_rows(entry: Likelihood) -> Iterator[Row]:
@@ -248,6 +249,22 @@ ROWS = [
         ["distributions.DiagonalGaussian"],
         lambda m, v, p, w: kl_divergence(distribution(m, v), distribution(p, w)),
         lambda b: normal((b, D), (b, D), (b, D), (b, D)),
+    ),
+    Row(
+        "Poisson",
+        ["distributions.Poisson"],
+        lambda r, x: Poisson(log_rate=r, validate_args=False).log_prob(x.exp().floor()),
+        two,
+        fixed=(1,),
+    ),
+    Row(
+        "NegativeBinomial",
+        ["distributions.NegativeBinomial"],
+        lambda m, x, t: NegativeBinomial(t.exp(), mean=m.exp(), validate_args=False).log_prob(
+            x.exp().floor()
+        ),
+        lambda b: normal((b, D), (b, D), (D,)),
+        fixed=(1,),
     ),
     estimate_row("sgvb_a"),
     estimate_row("iwae"),

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from . import _checks as checks
-from ._latent import Bounds, Parameters, sample_and_kl, wide_logvar
-from ._reference import KL, Z, numerics
-from ._reference.formulas import LOGVAR, SCALES, STD
-from .functional import gaussian_kl, gaussian_log_likelihood
+from .. import _checks as checks
+from .._latent import Bounds, Parameters, sample_and_kl, wide_logvar
+from .._reference import KL, Z, numerics
+from .._reference.formulas import LOGVAR, SCALES, STD
+from ..functional import gaussian_kl, gaussian_log_likelihood
 
 __all__ = ["DiagonalGaussian"]
 
