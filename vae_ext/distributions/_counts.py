@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributions
 from torch.distributions import Distribution
-from torch.distributions.utils import broadcast_all, lazy_property, probs_to_logits
+from torch.distributions.utils import lazy_property, probs_to_logits
 
 from .. import _checks as checks
 from ..functional import negative_binomial_log_likelihood, poisson_log_likelihood
@@ -105,7 +105,10 @@ class NegativeBinomial(distributions.NegativeBinomial):
             super().__init__(total_count, probs, logits, validate_args)
             return
         checks.tensor("mean", mean)
-        self.total_count, self._param = broadcast_all(total_count, mean)
+        if not isinstance(total_count, Tensor):
+            total_count = torch.full_like(mean, total_count)
+        shape = checks.broadcast(total_count=total_count, mean=mean)
+        self.total_count, self._param = total_count.expand(shape), mean.expand(shape)
         validate = self._validate_args if validate_args is None else validate_args
         if validate and not bool((mean >= 0).all()):
             raise ValueError(f"mean had a minimum of {mean.min().item()}, expected at least 0")
