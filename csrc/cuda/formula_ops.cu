@@ -6,7 +6,7 @@
 #include "../math/divergences.h"
 #include "../math/likelihoods.h"
 #include "../ops/stack.h"
-#include "gradients.cuh"
+#include "columns.cuh"
 
 namespace vae_ext {
 namespace {
@@ -99,11 +99,20 @@ Found differentiate(const FormulaInputs& in, const ResultSpec& p, OutputMask mas
   Found found;
   std::array<InputGradient, N> rotated;  // as Derivatives has them
   for (int i = 0; i < N; ++i) rotated[(i + 1) % N] = InputGradient(in.tensor[i], mask[i]);
-  const auto put = [&](const auto& gradients, int first) {
-    for (int i = 0; i < N - first; ++i) {
-      if (rotated[first + i].input) found[(first + i + N - 1) % N] = gradients[i];
+  const auto put = [&]<size_t kCount>(const std::array<MaybeTensor, kCount>& gradients) {
+    constexpr int kFirst = N - static_cast<int>(kCount);  // the sum is not among them
+    for (int i = kFirst; i < N; ++i) {
+      if (rotated[i].input) found[(i + N - 1) % N] = gradients[i - kFirst];
     }
   };
+  if constexpr (N > 2 && !kValue) {
+    const auto rows = summed_rows(p.plan, rotated);
+    if (rows[0] >= 0) {
+      put(gradients_with_rows<Derivatives>(launcher, p.plan, p.is_double(), in.lead(), rotated,
+                                           rows, fill));
+      return found;
+    }
+  }
   if constexpr (F::kNumbers == 1) {
     const InputGradient& last = rotated[0];
     if (last && last.input->numel() == 1 && !last.is_full(p.plan)) {
@@ -116,16 +125,20 @@ Found differentiate(const FormulaInputs& in, const ResultSpec& p, OutputMask mas
       std::array<InputGradient, N - 1> others;
       std::copy(rotated.begin() + 1, rotated.end(), others.begin());
       put(input_gradients<Map<Derivatives, kValue + 1>>(launcher, p.plan, p.is_double(), in.lead(),
-                                                        others, fill, more),
-          1);
+                                                        others, fill, more));
       found[N - 1] = sum;
       return found;
     }
   }
   put(input_gradients<Map<Derivatives, kValue>>(launcher, p.plan, p.is_double(), in.lead(), rotated,
-                                                fill, totals),
-      0);
+                                                fill, totals));
   return found;
+}
+
+bool wants_row(const FormulaInputs& in, const ReductionPlan& plan, OutputMask mask) {
+  std::array<InputGradient, kMaxInputs> of;
+  for (int i = 0; i < in.count; ++i) of[static_cast<size_t>(i)] = {in.tensor[i], mask[i]};
+  return in.count > 2 && summed_rows(plan, of)[0] >= 0;
 }
 
 // run<F>() for the formula, or for that of its required inputs alone where the others are absent;
@@ -168,13 +181,17 @@ void with_gradients(Stack& stack) {
   const FormulaInputs in = stack.take_inputs<F>();
   const ResultSpec p = stack.take_result_spec(in);
   const OutputMask mask(stack.take_int());
-  const Tensor out = p.plan.allocate(p.dtype, in.lead());
   const auto incoming = [&](int) { return Operand::constant(kLossGradient * p.plan.scale()); };
-  const Found found = with_formula<F>(in, [&]<class G>() {
+  const auto run = [&]<class G>() {
+    if (wants_row(in, p.plan, mask)) {  // which takes a pass of its own
+      stack.give(0, value<G>(in, p));
+      return differentiate<G, false>(in, p, mask, incoming, {});
+    }
+    const Tensor out = p.plan.allocate(p.dtype, in.lead());
+    stack.give(0, out);
     return differentiate<G, true>(in, p, mask, incoming, Totals<1>{{out}, {p.plan.scale()}});
-  });
-  stack.give_gradients(1, found, in, F::kInputs);
-  stack.give(0, out);
+  };
+  stack.give_gradients(1, with_formula<F>(in, run), in, F::kInputs);
 }
 
 // The lines of formulas.def, numbered.

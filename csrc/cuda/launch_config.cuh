@@ -60,4 +60,24 @@ struct SumPlan {
   }
 };
 
+// ---- Sums by columns ----------------------------------------------------------------------------
+
+// [rows, columns] in blocks of some rows each, a group of columns to a thread.
+struct ColumnPlan {
+  static constexpr int64_t kFewest = 256;  // columns; fewer would leave most of a block idle
+
+  int64_t rows, columns;
+  int64_t blocks_across;
+  int64_t height;  // rows of a block
+
+  ColumnPlan(int64_t rows_, int64_t columns_, int width)
+      : rows(rows_),
+        columns(columns_),
+        blocks_across(ceil_div(columns, int64_t{width} * kThreads)),
+        height(std::max<int64_t>(8, ceil_div(rows * blocks_across, kManyBlocks))) {}
+
+  int64_t down() const { return ceil_div(rows, height); }
+  int64_t blocks() const { return down() * blocks_across; }
+};
+
 }  // namespace vae_ext

@@ -51,11 +51,27 @@ struct Map {
   // terms [kSums][kWidth]
   template <class V, class Terms>
   VAE_EXT_DEVICE void run(const Span& span, Terms& terms) const {
-    using T = typename V::T;
+    typename V::T y[kOutputs][V::kWidth];
+    compute<V>(span, y);
+#pragma unroll
+    for (int i = kSums; i < kOutputs; ++i) {
+      if (wanted[i]) store<V>(out[i], span, y[i]);
+    }
+    if constexpr (kSums > 0) {
+#pragma unroll
+      for (int i = 0; i < kSums; ++i) {
+#pragma unroll
+        for (int j = 0; j < V::kWidth; ++j) terms[i][j] = y[i][j];
+      }
+    }
+  }
+
+  template <class V, class T>
+  VAE_EXT_DEVICE void compute(const Span& span, T (&y)[kOutputs][V::kWidth]) const {
     Bits bits[kInputs];
 #pragma unroll
     for (int i = 0; i < kInputs; ++i) bits[i] = fetch<V>(in[i], span);
-    T x[kInputs][V::kWidth], y[kOutputs][V::kWidth];
+    T x[kInputs][V::kWidth];
 #pragma unroll
     for (int i = 0; i < kInputs; ++i) values<V>(in[i], bits[i], span, x[i]);
 #pragma unroll
@@ -68,17 +84,6 @@ struct Map {
       for (int i = 0; i < kOutputs; ++i) y[i][j] = b[i];
     }
     if (weighted) weigh<V>(span, y);
-#pragma unroll
-    for (int i = kSums; i < kOutputs; ++i) {
-      if (wanted[i]) store<V>(out[i], span, y[i]);
-    }
-    if constexpr (kSums > 0) {
-#pragma unroll
-      for (int i = 0; i < kSums; ++i) {
-#pragma unroll
-        for (int j = 0; j < V::kWidth; ++j) terms[i][j] = y[i][j];
-      }
-    }
   }
 
  private:
