@@ -88,6 +88,7 @@ class Case:
     oracle_roundings: float = 1
     reduces: bool = True  # has event_dims and reduction
     measured: bool = True  # in docs/accuracy.md
+    share: int = 1  # of so many elements one is, where exact values take long
     # The gradients of a scalar are stored before the incoming one is known.
     one_pass: bool = False
     words: int = 0  # of a benchmark: what forward and backward must move per element

@@ -65,6 +65,7 @@ def likelihood(
         required=None if entry.default is None else 2,
         floor=0 if entry.target_gradient else 1.2e-38,
         oracle_roundings=1 if entry.target_gradient else 40,
+        share=1 if entry.target_gradient else 8,
         one_pass=formula.one_pass,
         words=words,
         **more,

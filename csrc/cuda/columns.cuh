@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks<V, Body>)
 #pragma unroll
   for (int r = 0; r < kMaxRows; ++r) {
     if (body.row[r] < 0) continue;
-    double* out = partial + (r * plan.down() + down) * plan.columns + column;
+    double* out = partial + (r * plan.down + down) * plan.columns + column;
 #pragma unroll
     for (int j = 0; j < V::kWidth; ++j) out[j] = sums[r][j];
   }
@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   const int64_t column = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (column >= plan.columns) return;
   double sum = 0;
-  for (int64_t down = 0; down < plan.down(); ++down) sum += partial[down * plan.columns + column];
+  for (int64_t down = 0; down < plan.down; ++down) sum += partial[down * plan.columns + column];
   out.write(column, sum);
 }
 
@@ -122,14 +122,14 @@ std::array<MaybeTensor, N> gradients_with_rows(const Launcher& launcher, const R
   with_variant(lead.scalar_type(), is_double, make, [&](auto variant, const auto& body) {
     using V = decltype(variant);
     chosen.emplace(plan.numel / columns, columns, V::kWidth);
-    workspace = empty({kMaxRows, chosen->down(), columns}, ScalarType::Double, lead);
+    workspace = empty({kMaxRows, chosen->down, columns}, ScalarType::Double, lead);
     launcher(column_sums_kernel<V, std::decay_t<decltype(body)>>, chosen->blocks(), body, *chosen,
              static_cast<double*>(workspace->data_ptr()));
   });
   for (size_t r = 0; r < kMaxRows && rows[r] >= 0; ++r) {
     const Tensor& sum = *out[static_cast<size_t>(rows[r])];
     const auto* partial = static_cast<const double*>(workspace->data_ptr()) +
-                          static_cast<int64_t>(r) * chosen->down() * columns;
+                          static_cast<int64_t>(r) * chosen->down * columns;
     launcher(add_columns_kernel<>, ceil_div(columns, kThreads), partial, *chosen,
              SumOut{static_cast<char*>(sum.data_ptr()), storage_of(sum.scalar_type()), 1.0});
   }

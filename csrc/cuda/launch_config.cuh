@@ -69,15 +69,16 @@ struct ColumnPlan {
   int64_t rows, columns;
   int64_t blocks_across;
   int64_t height;  // rows of a block
+  int64_t down;    // blocks one below the other
 
   ColumnPlan(int64_t rows_, int64_t columns_, int width)
       : rows(rows_),
         columns(columns_),
         blocks_across(ceil_div(columns, int64_t{width} * kThreads)),
-        height(std::max<int64_t>(8, ceil_div(rows * blocks_across, kManyBlocks))) {}
+        height(std::max<int64_t>(8, ceil_div(rows * blocks_across, kManyBlocks))),
+        down(ceil_div(rows, height)) {}
 
-  int64_t down() const { return ceil_div(rows, height); }
-  int64_t blocks() const { return down() * blocks_across; }
+  int64_t blocks() const { return down * blocks_across; }
 };
 
 }  // namespace vae_ext

@@ -120,7 +120,7 @@ def main() -> int:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     args = parser.parse_args()
     n = 1 << args.log2
-    sets = {case.name: case.sets(Draw(n)) for case in MEASURED}
+    sets = {case.name: case.sets(Draw(n // case.share)) for case in MEASURED}
     work = [
         (case, quantity, by, name, inputs, dtype, args.device)
         for case in MEASURED

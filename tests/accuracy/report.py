@@ -18,7 +18,8 @@ HEAD = """# Accuracy
 
 Written by `make accuracy`, which fails where a limit is broken; nothing here is typed in. Errors are
 against the exact value of the same inputs, computed with 64 bits of mantissa (80-bit long double), which
-the tests compare with 50 digits (`tests/accuracy/test_accuracy.py::test_the_oracle`). {n:,} elements a set.
+the tests compare with 50 digits (`tests/accuracy/test_accuracy.py::test_the_oracle`). {n:,} elements a
+set, {n // 8:,} of counts.
 
 - **ulp** is the distance of neighbouring floats at the exact value; **u** is half of it at 1 (2⁻²⁴ in
   float32, 2⁻⁵³ in float64) times the sum of the absolute terms of the formula.
