@@ -10,7 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import exact
+import vae_ext
+from vae_ext._formulas import LIKELIHOODS
+
+from . import exact, oracle
 from .exact import Tensors, Terms
 from .inputs import Draw, Sets
 
@@ -138,3 +141,39 @@ class Case:
         for i, name in enumerate(self.arguments):
             found += [(q, i) for q in self.gradients.get(name, ())]
         return found
+
+
+def likelihood(
+    name: str,
+    value: Quantity,
+    gradients: dict[str, tuple[Quantity, ...]],
+    sets: Callable[[Draw], Sets],
+    eager: dict[str, Naive],
+    words: int,
+    **more: Any,
+) -> Case:
+    """A case of the package's own table: what follows from that, and what else there is to say."""
+    entry = LIKELIHOODS[name]
+    formula = entry.formula
+    fixed = () if entry.target_gradient else ("target",)
+    return Case(
+        formula.op,
+        f"{name.replace('_', ' ').capitalize()} log-likelihood",
+        getattr(vae_ext, formula.op),
+        oracle.of_formula(formula),
+        formula.arguments,
+        value,
+        gradients,
+        sets,
+        like={} if {"target"} & {*gradients, *fixed} else {"target": entry.prediction},
+        naive={**eager, "distributions": plain(entry.usual)},
+        makes=entry.makes,
+        fixed=fixed,
+        required=None if entry.default is None else 2,
+        floor=0 if entry.target_gradient else 1.2e-38,
+        oracle_roundings=1 if entry.target_gradient else 40,
+        share=1 if entry.target_gradient else 8,
+        one_pass=formula.one_pass,
+        words=words,
+        **more,
+    )

@@ -85,7 +85,7 @@ EDITS: dict[str, list[tuple[str, str]]] = {
     ],
     "vae_ext/nn/_losses.py": [
         (', "LaplaceNLL"]', ', "UnitNLL"'),
-        (", LAPLACE, LIKELIHOODS, ", ", UNIT"),
+        (", LAPLACE\n", ", UNIT"),
         (
             "class ELBOLoss(",
             '''class UnitNLL(NLL):

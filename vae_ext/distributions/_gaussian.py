@@ -176,9 +176,7 @@ class DiagonalGaussian(Distribution):
     def mean(self) -> Tensor:
         return self.mu.to(self.dtype)
 
-    @property
-    def mode(self) -> Tensor:
-        return self.mu.to(self.dtype)
+    mode = mean
 
     @property
     def stddev(self) -> Tensor:

@@ -10,7 +10,7 @@ from .._formulas import (
     POISSON,
     ZERO_INFLATED_NEGATIVE_BINOMIAL,
 )
-from ._losses import NLL, Value
+from ._likelihood import NLL, Value
 
 __all__ = [
     "NegativeBinomialMixtureNLL",
