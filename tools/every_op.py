@@ -13,7 +13,7 @@ import vae_ext
 from tests.cases import REDUCING, Case
 from vae_ext.distributions import DiagonalGaussian
 
-SHAPES = [(1,), (3, 20), (2, 1271), (33, 513), (2, 3, 5, 7)]
+SHAPES = [(1,), (3, 20), (9, 264), (2, 1271), (33, 513), (2, 3, 5, 7)]
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 REDUCTIONS = ("none", "event", "sum", "mean")
 
@@ -26,8 +26,8 @@ def views(shape: tuple[int, ...], dtype: torch.dtype) -> list[Tensor]:
 
 
 def of_case(case: Case, tensors: Sequence[Tensor], reduction: str) -> Iterator[Tensor]:
-    """An op of strided and of contiguous tensors, with all its inputs and with one of one
-    element."""
+    """An op of strided and of contiguous tensors, with all its inputs, with weights, with one input
+    of one element and with a row of each that may be one."""
     c, a, d, b = tensors[2], tensors[0], tensors[3], tensors[1]
     made = zip(case.arguments, (c, a, d, b, a), strict=False)
     inputs = [case.makes.get(name, torch.clone)(t) for name, t in made]
@@ -36,7 +36,11 @@ def of_case(case: Case, tensors: Sequence[Tensor], reduction: str) -> Iterator[T
         for name, t in zip(case.arguments, inputs, strict=True)
     ]
     yield case.function(*inputs, reduction=reduction)
+    if case.measured:
+        yield case.function(*inputs, weights=d.detach() > 0, reduction="event")
     if len(inputs) > 2:
+        rows = [t.reshape(-1, t.shape[-1])[0] for t in inputs[2:]]
+        yield case.function(*inputs[:2], *rows, reduction=reduction)
         *others, last = inputs
         yield case.function(*others, last.flatten()[:1].sum(), reduction=reduction)
 
@@ -54,6 +58,10 @@ def main() -> None:
             vae_ext.reparameterize(c, d, n_samples=3),
             vae_ext.reparameterize(a, d, noise=b),
             a + vae_ext.standard_normal(*shape, seed=1) + vae_ext.standard_normal(shape, seed=2),
+            *vae_ext.reparameterize_with_kl(c, std=d.exp(), reduction=reduction),
+            vae_ext.reparameterize(c, log_std=d, n_samples=2),
+            vae_ext.gaussian_kl(a, std=b.exp(), prior_mu=c, prior_std=d.exp()),
+            vae_ext.gaussian_log_likelihood(a, b, std=d.exp(), reduction=reduction),
             *vae_ext.estimators.draw(a, d, 5)[:3],
             vae_ext.estimators.draw(c, d, 2, gradient="score", event_dims=0).log_q,
             *vae_ext.estimators.draw(c, b, 2, gradient="sticking-the-landing")[:3],
