@@ -135,10 +135,11 @@ Found differentiate(const FormulaInputs& in, const ResultSpec& p, OutputMask mas
   return found;
 }
 
+template <class F>
 bool wants_row(const FormulaInputs& in, const ReductionPlan& plan, OutputMask mask) {
-  std::array<InputGradient, kMaxInputs> of;
-  for (int i = 0; i < in.count; ++i) of[static_cast<size_t>(i)] = {in.tensor[i], mask[i]};
-  return in.count > 2 && summed_rows(plan, of)[0] >= 0;
+  std::array<InputGradient, F::kInputs> of;
+  for (int i = 0; i < F::kInputs; ++i) of[i] = InputGradient(in.tensor[i], mask[i]);
+  return F::kInputs > 2 && summed_rows(plan, of)[0] >= 0;
 }
 
 // run<F>() for the formula, or for that of its required inputs alone where the others are absent;
@@ -183,7 +184,7 @@ void with_gradients(Stack& stack) {
   const OutputMask mask(stack.take_int());
   const auto incoming = [&](int) { return Operand::constant(kLossGradient * p.plan.scale()); };
   const auto run = [&]<class G>() {
-    if (wants_row(in, p.plan, mask)) {  // which takes a pass of its own
+    if (wants_row<G>(in, p.plan, mask)) {  // which takes a pass of its own
       stack.give(0, value<G>(in, p));
       return differentiate<G, false>(in, p, mask, incoming, {});
     }

@@ -19,7 +19,7 @@ HEAD = """# Accuracy
 Written by `make accuracy`, which fails where a limit is broken; nothing here is typed in. Errors are
 against the exact value of the same inputs, computed with 64 bits of mantissa (80-bit long double), which
 the tests compare with 50 digits (`tests/accuracy/test_accuracy.py::test_the_oracle`). {n:,} elements a
-set, {n // 8:,} of counts.
+set, {of_counts:,} of counts.
 
 - **ulp** is the distance of neighbouring floats at the exact value; **u** is half of it at 1 (2⁻²⁴ in
   float32, 2⁻⁵³ in float64) times the sum of the absolute terms of the formula.
@@ -137,7 +137,7 @@ def table(header: list[str], rows: list[list[str]]) -> list[str]:
 
 def markdown(rows: list[Row], totals: list[Total], n: int, machine: str) -> str:
     levels = list(max((r.ours for r in rows), key=len))
-    lines = [HEAD.format(n=n, machine=machine, levels=", ".join(levels))]
+    lines = [HEAD.format(n=n, of_counts=n // 8, machine=machine, levels=", ".join(levels))]
     for case in MEASURED:
         others = list(case.naive)
         lines += [f"## {case.title}", ""]
