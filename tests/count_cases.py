@@ -46,7 +46,11 @@ POISSON = likelihood(
     Quantity("Poisson", counts.poisson, magnitude=counts.poisson_magnitude),
     {"rate": (Quantity("∂/∂rate", counts.poisson_drate),)},
     lambda d: {name: inputs[:2] for name, inputs in count_sets(d).items()},
-    {"F": Naive(lambda r, x, **how: F.poisson_nll_loss(r, x, log_input=False, **how), -1)},
+    {
+        "F": Naive(
+            lambda r, x, **how: F.poisson_nll_loss(r, x, log_input=False, full=True, **how), -1
+        )
+    },
     words=3,
 )
 NEGATIVE_BINOMIAL = likelihood(
