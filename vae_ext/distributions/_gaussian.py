@@ -16,6 +16,7 @@ from .._latent import Bounds, Parameters, sample_and_kl, wide_logvar
 from .._reference import KL, Z, numerics
 from .._reference.formulas import LOGVAR, SCALES, STD
 from ..functional import gaussian_kl, gaussian_log_likelihood
+from ..functional._scale import scale_of
 
 __all__ = ["DiagonalGaussian"]
 
@@ -71,21 +72,16 @@ class DiagonalGaussian(Distribution):
         soft: bool = False,
         validate_args: bool | None = None,
     ) -> None:
-        scales = {"logvar": logvar, "log_std": log_std, "std": std}
-        given = [(name, value) for name, value in scales.items() if value is not None]
-        if len(given) != 1:
-            names = " and ".join(name for name, _ in given) or "no scale"
-            verb = "was" if len(given) == 0 else "were"
-            raise ValueError(f"{names} {verb} given, expected one of logvar, log_std and std")
-        [(name, scale)] = given
+        try:
+            form, name, scale = scale_of(logvar, log_std, std)
+        except TypeError as error:
+            raise ValueError(str(error)) from None
         shape = checks.pair("mu", mu, name, scale)
         dims = checks.event_dims(event_dims, len(shape))
-        form = SCALES.index(name)
         if form == STD:
             validate = self._validate_args if validate_args is None else validate_args
             if validate and not bool((scale > 0).all()):
                 raise ValueError(f"std had a minimum of {scale.min().item()}, expected all > 0")
-        assert scale is not None
         q = Parameters(spread(mu, shape), spread(scale, shape), dims, form)
         if bounds is not None and form != LOGVAR:  # bounds are a logvar's
             q = q._replace(scale=wide_logvar(q), form=LOGVAR)

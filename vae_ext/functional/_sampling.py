@@ -113,18 +113,18 @@ def reparameterize_with_kl(
     checks.pair("mu", mu, name, scale, to_first=True)
     dims = checks.event_dims(event_dims, mu.ndim)
     code = checks.reduction(reduction)
-    drawn: dict[str, Any] = {
-        "n_samples": n_samples,
-        "seed": seed,
-        "generator": generator,
-        "noise": noise,
-        "stream": stream,
-    }
-    if weights is not None:
-        spread: dict[str, Any] = {name: scale.expand(mu.shape)}
-        kl = gaussian_kl(mu, **spread, weights=weights, event_dims=dims, reduction=reduction)
-        return reparameterize(mu, logvar, log_std=log_std, std=std, **drawn), kl
-    if form != LOGVAR:
+    if weights is not None or form != LOGVAR:
+        drawn: dict[str, Any] = {
+            "n_samples": n_samples,
+            "seed": seed,
+            "generator": generator,
+            "noise": noise,
+            "stream": stream,
+        }
+        if weights is not None:
+            spread: dict[str, Any] = {name: scale.expand(mu.shape)}
+            kl = gaussian_kl(mu, **spread, weights=weights, event_dims=dims, reduction=reduction)
+            return reparameterize(mu, logvar, log_std=log_std, std=std, **drawn), kl
         found, kl_found = sample_and_kl(
             Parameters(mu, scale, dims, form), Z | KL, reduction, **drawn
         )

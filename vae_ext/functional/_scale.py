@@ -15,6 +15,8 @@ def scale_of(
     logvar: Value | None, log_std: Value | None, std: Value | None, prefix: str = ""
 ) -> tuple[int, str, Value]:
     """Which form the one is in that is given, its name, and its value."""
+    if logvar is not None and log_std is std is None:  # the usual case, by what costs least
+        return 0, f"{prefix}logvar", logvar
     forms = [i for i, value in enumerate((logvar, log_std, std)) if value is not None]
     if len(forms) != 1:
         names = " and ".join(f"{prefix}{SCALES[i]}" for i in forms) or "no scale"
