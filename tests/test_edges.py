@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from types import ModuleType
 
@@ -208,3 +209,23 @@ def test_samples_are_those_without_the_kl(simd: str) -> None:
     logvar[0, 7] = 300.0  # a tile with an exponent that needs the long exp
     z, _ = vae_ext.reparameterize_with_kl(mu, logvar, seed=4)
     assert torch.equal(z, vae_ext.reparameterize(mu, logvar, seed=4))
+
+
+TINY = 1.1754944e-38  # the smallest float32 that is not subnormal
+AMOUNTS = [0.0, TINY, 0.3, 1.0, nan]
+LOGITS = [0.0, 0.3, 88.0, 200.0, 1e18, inf, -0.3, -88.0, -200.0, -1e18, -inf, nan]
+
+
+def kinds(values: Tensor) -> Tensor:
+    return values.isnan() * 2 + values.isinf() * values.sign()
+
+
+@pytest.mark.parametrize("op", REDUCING, ids=repr)
+def test_edges_of_every_argument_with_every_other(op: Case, simd: str) -> None:
+    """NaN, inf or a number, where float64 has it: no NaN of one argument hides behind another."""
+    values = [AMOUNTS if a in op.makes else LOGITS for a in op.arguments]
+    columns = zip(*itertools.product(*values), strict=True)
+    tensors = [torch.tensor(column, dtype=torch.float32) for column in columns]
+    got = op.function(*tensors, event_dims=0, reduction="none")
+    want = op.oracle(*(t.double() for t in tensors), event_dims=0, reduction="none")
+    assert torch.equal(kinds(got), kinds(want.float()))

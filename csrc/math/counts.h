@@ -109,8 +109,8 @@ struct CountLaw {
   VAE_EXT_INLINE AtZero at_zero() const {
     if (form == kTotalCount) return {theta * log_failure, -theta * success, log_failure};
     const T rest = log1p_minus_x(-success, log_of(failure));
-    // Both are negative. At theta = 0 the product is its limit.
-    const T value = theta == T(0) ? -theta : theta * (rest - success);
+    // Both are negative. At theta = 0 the product is its limit, unless the mean is NaN.
+    const T value = theta == T(0) && mean == mean ? -theta : theta * (rest - success);
     return {value, -failure, rest};
   }
 
@@ -203,7 +203,8 @@ VAE_EXT_INLINE T log_mixture(T l, T a, T b) {
   const T other = (exp_nonpositive(least - most) - weight.e) * weight.most;
   const bool near = a > T(-1) && b > T(-1);
   const T sum = (near ? T(0) : most) + log1p_of(near ? missing : other);
-  return most == T(-INFINITY) && l == l ? most : sum;
+  const bool never = most == T(-INFINITY) && least == T(-INFINITY);  // and neither is NaN
+  return never && l == l ? most : sum;
 }
 
 // Its derivatives: how likely each part was, and by l.

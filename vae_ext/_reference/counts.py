@@ -143,9 +143,9 @@ def log_mixture(logits: Tensor, a: Tensor, b: Tensor) -> Tensor:
     close_a, close_b = a.masked_fill(~near, 0.0), b.masked_fill(~near, 0.0)
     missing = torch.sigmoid(logits) * torch.expm1(close_a)
     missing = missing + torch.sigmoid(-logits) * torch.expm1(close_b)
-    first, second = cut(a, -1e30, 0.0) - softplus(-logits), cut(b, -1e30, 0.0) - softplus(logits)
-    far = torch.logaddexp(first, second)
-    never = (a == -math.inf) & (b == -math.inf) & ~logits.isnan()
+    low, high = softplus(-logits), softplus(logits)
+    far = torch.logaddexp(cut(a, -1e30, 0.0) - low, cut(b, -1e30, 0.0) - high)
+    never = (a - low == -math.inf) & (b - high == -math.inf)
     far = far.masked_fill(never, -math.inf)
     return torch.where(near, torch.log1p(missing), far)
 
