@@ -5,6 +5,8 @@ The tests of the CPU kernels run on a GPU under `pytest --device cuda`; the firs
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -31,8 +33,10 @@ FILES += ["compile", "modes"]
 def test_the_tests_of_the_cpu_kernels(pytestconfig: pytest.Config) -> None:
     if pytestconfig.getoption("--device") == "cuda":
         pytest.skip("this is that run")
-    command = [sys.executable, "-m", "pytest", "-q", "--device", "cuda"]
+    command = [sys.executable, "-m", "pytest", "-q", "--device", "cuda", "--show-capture=no"]
     command += [f"tests/test_{name}.py" for name in FILES]
+    if importlib.util.find_spec("xdist"):
+        command += ["-n", str(min(8, os.cpu_count() or 1)), "--dist", "worksteal"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
 

@@ -2,33 +2,30 @@
 
     python tools/gpu_check.py DIR          (make gpu-check OUT=DIR)
 
-Builds the kernels for the cards that are there, runs the GPU tests, measures the accuracy, runs
-compute-sanitizer over every op and the benchmark, and writes logs, results and plots into DIR.
-Needs nvcc, a C++ compiler, torch 2.10 or newer, numpy, pybind11, ninja, setuptools, pytest,
-hypothesis, mpmath, matplotlib and rich. Every step runs, whatever became of those before it, as
-long as the minutes last; the exit status says whether all passed. The benchmark writes what it has
-after every op.
+Builds the kernels for the cards that are there; then, side by side, runs the GPU tests, measures
+the accuracy, and runs compute-sanitizer over every op; then, one after the other, the benchmark
+and the profiler's counters. Logs, results and plots go into DIR. Needs nvcc, a C++ compiler, torch
+2.10 or newer, numpy, pybind11, ninja, setuptools, pytest, hypothesis, mpmath, matplotlib and rich.
+Every step runs, whatever became of those before it, as long as the minutes last; the exit status
+says whether all passed. The benchmark writes what it has after every op.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
-
-
-# Seconds kept for the steps that come after: pictures of half a benchmark are worth having.
-RESERVE = {"device": 0, "build": 0, "tests": 0, "memcheck": 0, "racecheck": 0}
-RESERVE |= {"accuracy": 0, "benchmark": 20, "plot": 0}
 
 
 @dataclass
@@ -39,49 +36,94 @@ class Step:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def sanitizer() -> str | None:
-    found = shutil.which("compute-sanitizer")
-    usual = "/usr/local/cuda/bin/compute-sanitizer"
-    return found or (usual if os.access(usual, os.X_OK) else None)
+def sanitizer() -> str:
+    """Without it nothing is checked, which is a failure: the step fails by its command."""
+    return shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
 
 
-def steps(out: Path) -> list[Step]:
-    build = [PYTHON, "setup.py", "build_ext", "--inplace", "--build-temp", str(out / "objects")]
-    tests = [PYTHON, "-m", "pytest", "-q", "tests/test_cuda.py", f"--junitxml={out}/tests.xml"]
-    bench = [PYTHON, "-m", "benchmarks", "--devices", "cuda", "--rounds", "10", "--training"]
-    bench += ["--sizes", "128x20", "256x4096", "4096x16384", "16384x16384"]
-    bench += ["--dtypes", "float32", "bfloat16", "--out", str(out / "cuda")]
-    plot = [PYTHON, "-m", "benchmarks.plot", str(out / "cuda.json"), "--out", str(out)]
-    found = [
-        Step("device", ["nvidia-smi"], 20),
-        Step("build", build, 180, {"VAE_EXT_CUDA": "1"}),
-        # Versions other than those that are pinned may warn of other things.
-        Step("tests", tests, 240, {"VAE_EXT_REQUIRE_CUDA": "1", "PYTEST_ADDOPTS": "-W default"}),
-    ]
+def tests(out: Path) -> Step:
+    """Those of the GPU alone; the first of them runs those of the CPU's kernels."""
+    command = [PYTHON, "-m", "pytest", "-q", "tests/test_cuda.py", f"--junitxml={out}/tests.xml"]
+    if importlib.util.find_spec("xdist"):
+        command += ["-n", "3", "--dist", "worksteal"]
+    # Versions other than those that are pinned may warn of other things.
+    environment = {"VAE_EXT_REQUIRE_CUDA": "1", "PYTEST_ADDOPTS": "-W default"}
+    return Step("tests", command, 200, environment)
+
+
+def checks(out: Path) -> list[Step]:
+    """What says right or wrong, and may run beside each other."""
     options = ["--device", "cuda", "--log2", "16", "--out", str(out / "accuracy")]
-    found.append(Step("accuracy", [PYTHON, "-m", "tests.accuracy", *options], 90))
-    checker = sanitizer()
+    found = [tests(out), Step("accuracy", [PYTHON, "-m", "tests.accuracy", *options], 150)]
     for tool in ("memcheck", "racecheck"):
-        # Without it nothing is checked, which is a failure: the step fails by its command.
-        command = [checker or "compute-sanitizer", f"--tool={tool}", "--error-exitcode=9"]
-        command += [PYTHON, "-m", "tools.every_op", "--device", "cuda"]
+        command = [sanitizer(), f"--tool={tool}", "--error-exitcode=9"]
+        command += [PYTHON, "-m", "tools.every_op", "--device", "cuda", "--quick"]
         # Every tensor in an allocation of its own, so that its ends are seen.
-        found.append(Step(tool, command, 90, {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}))
-    return [*found, Step("benchmark", bench, 260), Step("plot", plot, 60)]
+        found.append(Step(tool, command, 170, {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}))
+    return found
 
 
-def run(step: Step, out: Path, seconds_left: float) -> dict[str, object]:
-    print(f"== {step.name}: {' '.join(step.command)}", flush=True)
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
+OPS = ["sample_kl", "sample", "packed", "draw_16", "kl", "bernoulli", "gaussian"]
+OPS += ["gaussian_fixed", "negative_binomial"]
+SIZES = ["128x20", "65536x784", "4096x16384"]
+LARGEST = "16384x16384"
+
+
+def benchmark(out: Path, *more: str) -> list[str]:
+    return [
+        PYTHON,
+        "-m",
+        "benchmarks",
+        "--devices",
+        "cuda",
+        "--ops",
+        *OPS,
+        "--out",
+        str(out),
+        *more,
+    ]
+
+
+def warm(out: Path) -> list[Step]:
+    """Compiles what torch.compile's rows need, into its cache: not the largest, since the card's
+    memory is shared meanwhile."""
+    found = []
+    for dtype in ("float32", "bfloat16"):
+        options = ["--rounds", "1", "--dtypes", dtype, "--sizes", *SIZES, "--baselines", "compile"]
+        name = f"compile-{dtype}"
+        found.append(Step(name, benchmark(out / name, *options), 170))
+    return found
+
+
+def measurements(out: Path) -> list[Step]:
+    """What needs the card for itself."""
+    dtypes = ("--dtypes", "float32", "bfloat16")
+    counters = [PYTHON, "-m", "benchmarks.counters", "--ops", *OPS, *dtypes]
+    counters += ["--out", str(out / "counters.json")]
+    rounds = ("--rounds", "8", "--training")
+    plot = [PYTHON, "-m", "benchmarks.plot", str(out / "cuda.json"), "--out", str(out)]
+    bench = benchmark(out / "cuda", *rounds, *dtypes, "--sizes", *SIZES, LARGEST)
+    return [
+        Step("counters", counters, 100),
+        Step("benchmark", bench, 260),
+        Step("plot", plot, 60),
+    ]
+
+
+def run(step: Step, out: Path, end: float) -> dict[str, object]:
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment["PYTHONPATH"] = os.pathsep.join(paths)
     start = time.monotonic()
-    limit = max(1.0, min(step.seconds, seconds_left))
-    with open(out / f"{step.name}.log", "w") as log:
+    limit = max(1.0, min(step.seconds, end - start))
+    log = out / f"{step.name}.log"
+    with open(log, "w") as file:
         try:
             done = subprocess.run(
                 step.command,
                 cwd=ROOT,
                 env={**environment, **step.environment},
-                stdout=log,
+                stdout=file,
                 stderr=subprocess.STDOUT,
                 timeout=limit,
                 check=False,
@@ -92,24 +134,36 @@ def run(step: Step, out: Path, seconds_left: float) -> dict[str, object]:
         except OSError as error:
             status = str(error)
     seconds = time.monotonic() - start
-    tail = (out / f"{step.name}.log").read_text(errors="replace").splitlines()
-    print("\n".join(tail[-60:] if status != "0" else tail[-12:]), flush=True)
-    print(f"== {step.name}: {'passed' if status == '0' else status}, {seconds:.0f} s", flush=True)
+    tail = log.read_text(errors="replace").splitlines()
+    shown = "\n".join(tail[-40:] if status != "0" else tail[-6:])
+    title = f"== {step.name}: {'passed' if status == '0' else status}, {seconds:.0f} s"
+    print(f"{title}\n{shown}", flush=True)
     return {"step": step.name, "status": status, "seconds": round(seconds, 1)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--minutes", type=float, default=8.0, help="for all steps together")
+    parser.add_argument("--minutes", type=float, default=9.0, help="for all steps together")
     parser.add_argument("--only", nargs="+", help="these steps alone")
     args = parser.parse_args()
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    plan = [s for s in steps(out) if not args.only or s.name in args.only]
+    objects = ["--build-temp", str(out / "objects")]
+    build = [PYTHON, "setup.py", "build_ext", "--inplace", *objects]
+    groups = [
+        [Step("device", ["nvidia-smi"], 20)],
+        [Step("build", build, 240, {"VAE_EXT_CUDA": "1"})],
+        [*checks(out), *warm(out)],
+        *([step] for step in measurements(out)),
+    ]
     end = time.monotonic() + 60 * args.minutes
-    results = [run(step, out, end - time.monotonic() - RESERVE[step.name]) for step in plan]
-    (out / "check.json").write_text(json.dumps(results, indent=1) + "\n")
+    results: list[dict[str, object]] = []
+    for group in groups:
+        chosen = [s for s in group if not args.only or s.name in args.only]
+        with ThreadPoolExecutor(max(1, len(chosen))) as pool:
+            results += pool.map(lambda step: run(step, out, end), chosen)
+        (out / "check.json").write_text(json.dumps(results, indent=1) + "\n")
     shutil.rmtree(out / "objects", ignore_errors=True)
     failed = [str(r["step"]) for r in results if r["status"] != "0"]
     print(f"gpu-check: {len(results) - len(failed)} passed, {len(failed)} failed", *failed)
