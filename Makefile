@@ -7,7 +7,8 @@ OUT ?= out/gpu-check
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 PIP := $(INSTALL) -c constraints.txt
-NATIVE_SOURCES := $(shell find csrc -type f -not -name '*.py')
+NATIVE_SOURCES := $(shell find csrc -type f -not -name "*.py")
+EMULATOR_SOURCES := $(wildcard tools/emulator/src/*.cpp tools/emulator/src/*.h)
 
 .PHONY: demo check test cuda gpu-check lint format check-install bench pictures clean
 .PHONY: accuracy sanitize mutants rng-battery check-torch test-integrations
@@ -50,13 +51,13 @@ gpu-check:
 lint: $(VENV)/lint.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/clang-format --dry-run --Werror $(NATIVE_SOURCES)
+	$(BIN)/clang-format --dry-run --Werror $(NATIVE_SOURCES) $(EMULATOR_SOURCES)
 	$(BIN)/mypy
 
 format: $(VENV)/lint.stamp
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
-	$(BIN)/clang-format -i $(NATIVE_SOURCES)
+	$(BIN)/clang-format -i $(NATIVE_SOURCES) $(EMULATOR_SOURCES)
 
 # Isolated builds in environments of their own: with the native library, and without it.
 check-install: $(VENV)/base.stamp

@@ -2,6 +2,7 @@
 
 pytest --device cuda            the same tests on CUDA tensors
 pytest --cuda-on-host LIBRARY   the same tests on the CUDA kernels, compiled for the host
+pytest --cuda-emulated FOLDER   the same tests on the machine code of the CUDA kernels, emulated
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ import torch
 from hypothesis import HealthCheck, settings
 
 import vae_ext
+from tools.emulator.build import Emulator
+
+EMULATOR = pytest.StashKey[Emulator]()
 
 # The same examples every time; thousands of new ones with --hypothesis-profile=thorough.
 COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None}
@@ -55,6 +59,8 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", choices=("cpu", "cuda"))
     parser.addoption("--cuda-on-host", metavar="LIBRARY")
+    parser.addoption("--cuda-emulated", metavar="FOLDER")
+    parser.addoption("--architecture", type=int, default=90, help="of the emulated machine code")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -66,6 +72,24 @@ def pytest_configure(config: pytest.Config) -> None:
     library = config.getoption("--cuda-on-host")
     if library:
         torch.ops.load_library(library)  # its kernels replace those of the CPU key
+    folder = config.getoption("--cuda-emulated")
+    if folder:
+        architecture = config.getoption("--architecture")
+        config.stash[EMULATOR] = Emulator(Path(folder), architecture)
+
+
+def kernels_are_cuda(config: pytest.Config) -> bool:
+    """Whether the CPU's tensors are served by the CUDA kernels, in one of two ways."""
+    return bool(config.getoption("--cuda-on-host") or config.getoption("--cuda-emulated"))
+
+
+@pytest.fixture(autouse=True)
+def no_problems_of_the_emulator(request: pytest.FixtureRequest) -> Iterator[None]:
+    emulator = request.config.stash.get(EMULATOR, None)
+    before = emulator.problems() if emulator else 0
+    yield
+    if emulator:
+        assert emulator.problems() == before, "the emulator says what went wrong, on stderr"
 
 
 def pytest_terminal_summary(
@@ -77,6 +101,9 @@ def pytest_terminal_summary(
     if library:
         launches = ctypes.CDLL(library).launches()
         terminalreporter.write_line(f"{launches} launches of CUDA kernels on the host")
+    emulator = config.stash.get(EMULATOR, None)
+    if emulator:
+        terminalreporter.write_line(f"{emulator.launches()} launches of emulated machine code")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -104,7 +131,7 @@ def simd(request: pytest.FixtureRequest) -> Iterator[str]:
     """Each instruction set that was compiled in and that this processor runs."""
     before = vae_ext.simd_level()
     on_cpu = request.config.getoption("--device") == "cpu"
-    if not (on_cpu and not request.config.getoption("--cuda-on-host")) and request.param != before:
+    if not (on_cpu and not kernels_are_cuda(request.config)) and request.param != before:
         pytest.skip("the instruction set is the CPU kernels'")
     vae_ext.set_simd_level(request.param)
     yield request.param
