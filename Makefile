@@ -11,7 +11,7 @@ NATIVE_SOURCES := $(shell find csrc -type f -not -name "*.py")
 EMULATOR_SOURCES := $(wildcard tools/emulator/src/*.cpp tools/emulator/src/*.h)
 
 .PHONY: demo check test cuda gpu-check lint format check-install bench pictures clean
-.PHONY: accuracy sanitize mutants rng-battery check-torch test-integrations
+.PHONY: accuracy sanitize mutants rng-battery check-torch test-integrations cuda-emulate
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python examples/train_vae.py $(ARGS)
@@ -22,7 +22,7 @@ check: $(VENV)/check.stamp
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest $(TESTS)
 
 # The workers share the cores: threads that wait in a loop would take them from one another.
-test: $(VENV)/test.stamp cuda
+test: $(VENV)/test.stamp $(VENV)/emulator.stamp cuda
 	VAE_EXT_REQUIRE_TOOLS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS)
 
 # The promises one by one, at length; `make test` has the quick part of each.
@@ -43,6 +43,11 @@ cuda: $(VENV)/base.stamp
 	@$(BIN)/python csrc/compile_cuda.py --find > /dev/null || { echo "installing nvcc ..."; \
 		$(PIP) nvidia-cuda-nvcc nvidia-cuda-runtime nvidia-cuda-crt nvidia-nvvm nvidia-cuda-cccl; }
 	$(BIN)/python csrc/compile_cuda.py --out build/cuda
+
+# Their machine code on the CPU: what it executes, held to the committed budget; with ARGS=--full
+# the whole suite on it, and planted faults, too.
+cuda-emulate: $(VENV)/test.stamp $(VENV)/emulator.stamp cuda
+	$(BIN)/python -m tools.emulator $(ARGS)
 
 # Everything that only a GPU shows, with the installed Python and torch, and no network.
 gpu-check:
@@ -135,6 +140,10 @@ $(VENV)/tools.stamp: $(VENV)/base.stamp tools/requirements.txt
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/native.stamp $(VENV)/tools.stamp
+	@touch $@
+
+$(VENV)/emulator.stamp: $(VENV)/base.stamp constraints.txt
+	$(PIP) nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm
 	@touch $@
 
 $(VENV)/lint.stamp: $(VENV)/tools.stamp pyproject.toml

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -34,7 +34,8 @@ class Contenders:
     words: int
     samples: int = 1  # results of the size of the inputs
     parts: int = 1  # of that size, side by side in each input
-    unit_interval: tuple[int, ...] = ()  # inputs that lie there
+    # Inputs that are made of standard normals in some way, by their place.
+    makes: Mapping[int, Callable[[Tensor], Tensor]] = field(default_factory=dict)
 
 
 BOUNDS = (-30.0, 20.0)  # on the log-variances of packed moments, as in diffusers
@@ -111,7 +112,7 @@ def of_case(case: Case, reduction: str) -> Contenders:
         one(case.function),
         tuple(name != "target" for name in case.arguments),
         case.words,
-        unit_interval=tuple(i for i, name in enumerate(case.arguments) if name in case.makes),
+        makes={i: case.makes[name] for i, name in enumerate(case.arguments) if name in case.makes},
     )
 
 
@@ -181,9 +182,7 @@ class Contest:
     ) -> None:
         op = OPS[name]
         self.inputs = [
-            (torch.rand if i in op.unit_interval else torch.randn)(
-                shape[0], op.parts * shape[1], device=device
-            )
+            op.makes.get(i, torch.clone)(torch.randn(shape[0], op.parts * shape[1], device=device))
             .to(dtype)
             .requires_grad_(needed)
             for i, needed in enumerate(op.needs_grad)

@@ -18,6 +18,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 import vae_ext
+from tests import devices
 from tools.emulator.build import Emulator
 
 EMULATOR = pytest.StashKey[Emulator]()
@@ -76,6 +77,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if folder:
         architecture = config.getoption("--architecture")
         config.stash[EMULATOR] = Emulator(Path(folder), architecture)
+    devices.machine_code = bool(folder) or config.getoption("--device") == "cuda"
 
 
 def kernels_are_cuda(config: pytest.Config) -> bool:

@@ -7,6 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+# Whether the kernels are a card's machine code, on one or emulated, for which the contract has
+# limits of its own: conftest.py says so.
+machine_code = False
+
 
 def device() -> torch.device:
     return torch.empty(0).device

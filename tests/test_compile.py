@@ -94,22 +94,25 @@ def test_calls_of_one_program_draw_their_own_noise(backend: str, wanted: bool) -
 def test_checkpoints_draw_the_same_noise_again() -> None:
     mu, logvar = (torch.randn(5, 7, requires_grad=True) for _ in range(2))
 
-    def cube(mu: Tensor, logvar: Tensor) -> Tensor:
-        return vae_ext.reparameterize(mu, logvar).pow(3).sum()
+    def growth(mu: Tensor, logvar: Tensor) -> Tensor:
+        return vae_ext.reparameterize(mu, logvar).exp().sum()
 
     def plain() -> Tensor:
-        return cube(mu, logvar) + cube(mu, logvar)
+        return growth(mu, logvar) + growth(mu, logvar)
 
     def checkpointed() -> Tensor:
-        first, second = (checkpoint(cube, mu, logvar, use_reentrant=False) for _ in range(2))
+        first, second = (checkpoint(growth, mu, logvar, use_reentrant=False) for _ in range(2))
         return first + second
 
     found = []
     for function in (plain, torch.compile(checkpointed, fullgraph=True)):
         torch.manual_seed(4)
         value = function()
-        found.append((value, *torch.autograd.grad(value, (mu, logvar))))
-    torch.testing.assert_close(*found)
+        grads = torch.autograd.grad(value, (mu, logvar))
+        torch.testing.assert_close(grads[0].sum(), value)  # of the same z
+        found.append((value, *grads))
+    if mu.device.type == "cpu":  # where compiled code has the generator's numbers in the same order
+        torch.testing.assert_close(*found)
 
 
 def test_every_function_compiles_with_gradients() -> None:

@@ -197,30 +197,41 @@ def test_strided_offsets(parts: ctypes.CDLL, sizes: list[int], random: Random) -
     assert got == sum(int(k) * stride for k, stride in zip(index, strides, strict=True))
 
 
-@given(st.integers(1, 10**6), st.integers(0, 10**9), st.booleans())
-@example(1, 10, True)
-@example(10**5, 10, True)
-@example(1, 10**7, True)
-@example(10**5, 10**7, True)
-@example(3, 512, True)
-@example(3, 513, True)
-def test_sums_fill_the_chip(parts: ctypes.CDLL, events: int, size: int, shared: bool) -> None:
+@given(
+    st.integers(1, 10**6),
+    st.integers(0, 10**9),
+    st.sampled_from([1, 4, 8]),
+    st.sampled_from([1, 2, 8]),
+    st.booleans(),
+)
+@example(1, 10, 1, 1, True)
+@example(10**5, 20, 4, 8, True)
+@example(1, 10**7, 8, 1, True)
+@example(10**5, 10**7, 8, 1, True)
+@example(65536, 784, 8, 1, True)
+@example(3, 2048, 4, 1, True)
+@example(3, 2052, 4, 1, True)
+def test_sums_fill_the_chip(
+    parts: ctypes.CDLL, events: int, size: int, width: int, sums: int, shared: bool
+) -> None:
     """Every element falls to one block, none has too much to do, and they fit one grid."""
     out = (ctypes.c_int64 * 4)()
     sum_plan = parts.sum_plan
-    sum_plan(ctypes.c_int64(events), ctypes.c_int64(size), shared, out)
-    blocks, events_per_block, pieces, piece_size = out
+    sum_plan(ctypes.c_int64(events), ctypes.c_int64(size), width, sums, shared, out)
+    blocks, events_per_block, chunks, chunk_size = out
     if events_per_block:
         assert shared
-        assert events_per_block * size <= 4096  # the tile in shared memory
+        assert size % width == 0
+        assert events_per_block * (size // width) * sums <= 4096  # the tile in shared memory
         assert (blocks - 1) * events_per_block < events <= blocks * events_per_block
-        assert blocks >= min(events, 1024)
+        assert blocks >= min(events, 528)
     else:
-        assert blocks == events * pieces
-        assert pieces * piece_size >= size
-        assert (pieces - 1) * piece_size < max(size, 1)
-        assert piece_size <= 16384
-        assert blocks >= min(events * size // 4096, 1024)
+        assert blocks == events * chunks
+        assert chunks * chunk_size >= size
+        assert (chunks - 1) * chunk_size < max(size, 1)
+        assert chunk_size % (256 * width) == 0
+        assert chunk_size <= 8 * 256 * width
+        assert blocks >= min(events * size // (256 * width), 1024)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""Fit the float32 polynomials of csrc/math/elementary.h and print them with their errors.
+"""Fit the float32 polynomials of csrc/math/elementary.h and print them with their errors, and
+those that CUDA has beside the hardware's functions.
 
 Each is the interpolant through Chebyshev nodes, computed with 40 digits and then rounded to
 float32; its relative error (against the function that the caller needs) is printed beside it.
@@ -144,5 +145,38 @@ def main() -> None:
     print("ln2 high, low:", float.hex(ln2_high), float.hex(float(mp.log(2) - ln2_high)))
 
 
+def beside_hardware() -> None:
+    # -2 log(1 + x) = x (-2 + x p(x)), -1/32 <= x < 0.
+    def near_one(x: Any) -> Any:
+        return (-2 * mp.log1p(x) / x + 2) / x if x else mp.mpf(1)
+
+    c = fit(near_one, -1 / 32, 0, 1)
+    whole: Callable[[Any], Any] = lambda x: -2 * mp.log1p(x)  # noqa: E731
+    report("-2 log(1 + x)", c, lambda x, p: x * (-2 + x * p), whole, -1 / 32, 0)
+
+    # sin(pi/2 y) = y p(y^2), cos(pi/2 y) = 1 + y^2 q(y^2), |y| <= 1.
+    half = mp.pi / 2
+    c = fit(lambda z: mp.sin(half * mp.sqrt(z)) / mp.sqrt(z) if z else half, 0, 1, 4)
+    report(
+        "sin(pi/2 y)",
+        c,
+        lambda z, p: mp.sqrt(z) * p,
+        lambda z: mp.sin(half * mp.sqrt(z)),
+        0,
+        1,
+    )
+    c = fit(lambda z: (mp.cos(half * mp.sqrt(z)) - 1) / z if z else -(half**2) / 2, 0, 1, 4)
+    # The largest error there is absolute: cos has a zero.
+    report(
+        "1 + cos(pi/2 y)",
+        c,
+        lambda z, p: 2 + z * p,
+        lambda z: 1 + mp.cos(half * mp.sqrt(z)),
+        0,
+        1,
+    )
+
+
 if __name__ == "__main__":
     main()
+    beside_hardware()

@@ -18,12 +18,14 @@ struct ColumnMap : Map<Formula, 0> {
   int row[kMaxRows] = {-1, -1};
 
   template <class V, class Terms>
-  VAE_EXT_DEVICE void run(const Span& span, Terms& terms) const {
+  VAE_EXT_DEVICE void run_row(int64_t start, Terms& terms) const {
     typename V::T y[Base::kOutputs][V::kWidth];
-    this->template compute<V>(span, y);
+    if (!this->template compute<V, ExpRange::kBounded>(start, y)) {
+      this->template compute<V, ExpRange::kFull>(start, y);
+    }
 #pragma unroll
     for (int i = 0; i < Base::kOutputs; ++i) {
-      if (this->wanted[i]) store<V>(this->out[i], span, y[i]);
+      if (this->wanted[i]) store<V>(this->out[i], start, y[i]);
 #pragma unroll
       for (int r = 0; r < kMaxRows; ++r) {
         if (row[r] != i) continue;
@@ -36,7 +38,7 @@ struct ColumnMap : Map<Formula, 0> {
 
 // Threads of adjacent columns side by side, and blocks one below the other.
 template <class V, class Body>
-__global__ void __launch_bounds__(kThreads, kMinBlocks<V, Body>)
+__global__ void __launch_bounds__(kThreads, kMinColumnBlocks<V>)
     column_sums_kernel(VAE_EXT_PARAMETER Body body, VAE_EXT_PARAMETER ColumnPlan plan,
                        double* partial) {
   const int64_t down = blockIdx.x / plan.blocks_across;
@@ -46,7 +48,7 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks<V, Body>)
   const int64_t end = smaller((down + 1) * plan.height, plan.rows);
   for (int64_t row = down * plan.height; row < end; ++row) {
     typename V::T terms[kMaxRows][V::kWidth] = {};
-    body.template run<V>(Span{row * plan.columns + column, 0, V::kWidth}, terms);
+    body.template run_row<V>(row * plan.columns + column, terms);
 #pragma unroll
     for (int r = 0; r < kMaxRows; ++r) {
 #pragma unroll
@@ -119,7 +121,7 @@ std::array<MaybeTensor, N> gradients_with_rows(const Launcher& launcher, const R
   };
   std::optional<Tensor> workspace;
   std::optional<ColumnPlan> chosen;
-  with_variant(lead.scalar_type(), is_double, make, [&](auto variant, const auto& body) {
+  with_variant(lead.scalar_type(), is_double, columns, make, [&](auto variant, const auto& body) {
     using V = decltype(variant);
     chosen.emplace(plan.numel / columns, columns, V::kWidth);
     workspace = empty({kMaxRows, chosen->down, columns}, ScalarType::Double, lead);

@@ -19,6 +19,7 @@ template <int kSamples, bool kSummed>
 struct Densities {
   static constexpr int kSums = kSummed ? 2 * kSamples : 0;
   static constexpr bool kHeavy = true;
+  static constexpr bool kCostly = false;
   Operand mu, logvar, z;  // z of the first sample of all
   Operand density[2];     // of the first sample, where they are stored: of q, of p
   NoiseSource noise;
@@ -33,30 +34,49 @@ struct Densities {
     if constexpr (kSums == 0) f(density[0]), f(density[1]);
   }
 
-  template <class V, class Terms>
-  VAE_EXT_DEVICE void run(const Span& span, Terms& terms) const {
+  bool fits(int width) const { return samples_fit(first + kSamples, numel, width); }
+
+  template <class V, ExpRange kRange, class Sums>
+  VAE_EXT_DEVICE bool run(int64_t start, Sums& sums) const {
     using T = typename V::T;
-    const Bits mu_bits = fetch<V>(mu, span), logvar_bits = fetch<V>(logvar, span);
-    T m[V::kWidth], lv[V::kWidth];
-    values<V>(mu, mu_bits, span, m);
-    values<V>(logvar, logvar_bits, span, lv);
+    const Bits mu_bits = fetch<V>(mu, start), logvar_bits = fetch<V>(logvar, start);
+    T m[V::kWidth], lv[V::kWidth], sigma[V::kWidth];
+    values<V>(logvar, logvar_bits, start, lv);
+    if (kRange == ExpRange::kBounded && !bounded(lv)) return false;
+    values<V>(mu, mu_bits, start, m);
+    T height = T(0);
+#pragma unroll
+    for (int j = 0; j < V::kWidth; ++j) {
+      sigma[j] = mul_exp<kRange>(T(1), T(0.5) * lv[j]);  // of many samples, where it is finite
+      height += lv[j] + kLog2Pi<T>;
+    }
 #pragma unroll
     for (int s = 0; s < kSamples; ++s) {
       T eps[V::kWidth] = {}, out[V::kWidth], q[V::kWidth], p[V::kWidth];
-      noise_of_sample<V, true>(noise, span, first + s, numel, noise_shift, eps);
+      noise_of_sample<V>(noise, start, first + s, numel, noise_shift, eps);
+      T noise_square = T(0), square = T(0);
 #pragma unroll
       for (int j = 0; j < V::kWidth; ++j) {
-        out[j] = reparameterize(ScaleForm::kLogvar, m[j], lv[j], eps[j]);
+        if constexpr (kUsesFused<kRange, T>) {
+          out[j] = multiply_add(eps[j], sigma[j], m[j]);
+        } else {
+          out[j] = reparameterize(ScaleForm::kLogvar, m[j], lv[j], eps[j]);
+        }
+        noise_square += eps[j] * eps[j];
+        square += out[j] * out[j];
         q[j] = log_q(lv[j], eps[j]);
         p[j] = log_p(out[j]);
-        if constexpr (kSums > 0) terms[2 * s][j] = q[j], terms[2 * s + 1][j] = p[j];
       }
-      store<V>(z, span, out, (first + s) * numel);
+      store<V>(z, start, out, (first + s) * numel);
       if constexpr (kSums == 0) {
-        store<V>(density[0], span, q, (first + s) * numel);
-        store<V>(density[1], span, p, (first + s) * numel);
+        store<V>(density[0], start, q, (first + s) * numel);
+        store<V>(density[1], start, p, (first + s) * numel);
+      } else {  // the densities of a group, log_q and log_p added up
+        sums.add(2 * s, T(-0.5) * (noise_square + height));
+        sums.add(2 * s + 1, T(-0.5) * (square + T(V::kWidth) * kLog2Pi<T>));
       }
     }
+    return true;
   }
 };
 
@@ -80,8 +100,9 @@ void some_samples(const Launcher& launcher, const DrawArguments& a,
       Densities<kSamples, false> body;
       fill(body, width);
       // Their trailing dimensions of one element may be missing.
+      const Shape sizes{plan.numel};
       for (int i = 0; i < 2; ++i) {
-        const Operand flat(density[i], {plan.numel}, {plan.numel}, {1}, width);
+        const Operand flat(density[i], sizes, sizes, {1}, width);
         body.density[i] = shifted(flat, plan.numel, width);
       }
       return body;
@@ -94,12 +115,12 @@ void some_samples(const Launcher& launcher, const DrawArguments& a,
   for (int s = 0; s < kSamples; ++s) {
     for (int i = 0; i < 2; ++i) sum[2 * s + i] = torch::stable::select(density[i], 0, first + s);
   }
-  launch_sums<false>(launcher, plan.n_events, plan.event_size, a.mu.scalar_type(), a.is_double(),
-                     sum, scale, [&](int width) {
-                       Densities<kSamples, true> body;
-                       fill(body, width);
-                       return body;
-                     });
+  launch_sums<true>(launcher, plan.n_events, plan.event_size, a.mu.scalar_type(), a.is_double(),
+                    sum, scale, [&](int width) {
+                      Densities<kSamples, true> body;
+                      fill(body, width);
+                      return body;
+                    });
 }
 
 void sample_with_log_densities_op(Stack& stack) {
@@ -119,6 +140,7 @@ template <DrawGradient kGradient>
 struct DensitiesBackward {
   static constexpr int kSums = 0;
   static constexpr bool kHeavy = true;
+  static constexpr bool kCostly = false;
   Operand grad_z, grad_q, grad_p;  // of the first sample, in the shape of mu
   Operand mu, logvar;
   Operand out[2];
@@ -143,32 +165,48 @@ struct DensitiesBackward {
     }
   }
 
-  template <class V, class Terms>
-  VAE_EXT_DEVICE void run(const Span& span, Terms&) const {
+  bool fits(int width) const { return samples_fit(samples, numel, width); }
+
+  template <class V, ExpRange kRange, class Sums>
+  VAE_EXT_DEVICE bool run(int64_t start, Sums&) const {
     using T = typename V::T;
-    const Bits mu_bits = fetch<V>(mu, span), logvar_bits = fetch<V>(logvar, span);
+    const Bits mu_bits = fetch<V>(mu, start), logvar_bits = fetch<V>(logvar, start);
     T m[V::kWidth], lv[V::kWidth], dmu[V::kWidth] = {}, dlogvar[V::kWidth] = {};
-    values<V>(mu, mu_bits, span, m);
-    values<V>(logvar, logvar_bits, span, lv);
+    values<V>(logvar, logvar_bits, start, lv);
+    if (kRange == ExpRange::kBounded && !bounded(lv)) return false;
+    values<V>(mu, mu_bits, start, m);
+    T sigma[V::kWidth], inverse[V::kWidth];
+#pragma unroll
+    for (int j = 0; j < V::kWidth; ++j) {
+      sigma[j] = mul_exp<kRange>(T(1), T(0.5) * lv[j]);
+      inverse[j] = mul_exp<kRange>(T(1), T(-0.5) * lv[j]);
+    }
 #pragma unroll 1
     for (int64_t s = 0; s < samples; ++s) {
       T gz[V::kWidth], gq[V::kWidth], gp[V::kWidth], eps[V::kWidth] = {};
       const auto incoming = [&](const Operand& o, int64_t shift_, T(&to)[V::kWidth]) {
-        values<V>(o, fetch<V>(o, span, s * shift_), span, to, s * shift_);
+        values<V>(o, fetch<V>(o, start, s * shift_), start, to, s * shift_);
       };
       incoming(grad_z, shift[0], gz);
       incoming(grad_q, shift[1], gq);
       incoming(grad_p, shift[2], gp);
-      noise_of_sample<V, true>(noise, span, s, numel, noise_shift, eps);
+      noise_of_sample<V>(noise, start, s, numel, noise_shift, eps);
 #pragma unroll
       for (int j = 0; j < V::kWidth; ++j) {
-        const auto g = sample_gradients<kGradient>(gz[j], gq[j], gp[j], m[j], lv[j], eps[j]);
+        SampleGradients<T> g;
+        if constexpr (kRange == ExpRange::kBounded) {
+          const T score = gq[j] * eps[j] * inverse[j], step = eps[j] * sigma[j];
+          g = sample_gradients_of<kGradient>(gz[j], gq[j], gp[j], m[j], eps[j], score, step);
+        } else {
+          g = sample_gradients<kGradient>(gz[j], gq[j], gp[j], m[j], lv[j], eps[j]);
+        }
         dmu[j] += g.mu;
         dlogvar[j] += g.logvar;
       }
     }
-    if (wanted[0]) store<V>(out[0], span, dmu);
-    if (wanted[1]) store<V>(out[1], span, dlogvar);
+    if (wanted[0]) store<V>(out[0], start, dmu);
+    if (wanted[1]) store<V>(out[1], start, dlogvar);
+    return true;
   }
 };
 
@@ -181,7 +219,7 @@ std::array<MaybeTensor, 2> backward(const DrawArguments& a,
       if (!grad) return Operand::constant(0);
       *shift = grad->strides()[0];
       const Tensor first = torch::stable::select(*grad, 0, 0);
-      return shifted(Operand::gradient(first, plan, width), *shift, width);
+      return shifted(Operand::gradient(first, plan, plan.shape, width), *shift, width);
     };
     body.samples = a.samples();
     body.numel = plan.numel;
@@ -195,7 +233,7 @@ std::array<MaybeTensor, 2> backward(const DrawArguments& a,
     set_noise(body, a.noise, plan.shape, width);
   };
   return input_gradients<DensitiesBackward<kGradient>, 2>(
-      Launcher(a.mu), plan, a.is_double(), a.mu,
+      Launcher(a.mu), plan, plan.shape, a.is_double(), a.mu,
       {InputGradient(a.mu, mask[0]), InputGradient(a.logvar, mask[1])}, fill);
 }
 

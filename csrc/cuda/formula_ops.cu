@@ -21,6 +21,16 @@ VAE_EXT_DEVICE T checked(T x) {
   return x;
 }
 
+// A bit for each input that an exponential is taken of.
+template <class F>
+constexpr unsigned exponents_of() {
+  unsigned bits = 0;
+  if constexpr (requires { F::kExponents; }) {
+    for (int i : F::kExponents) bits |= 1u << i;
+  }
+  return bits;
+}
+
 template <class F, class I = std::make_integer_sequence<int, F::kInputs>>
 struct Bodies;
 
@@ -36,10 +46,12 @@ struct Bodies<F, std::integer_sequence<int, I...>> {
   }
 
   struct Value {
+    static constexpr bool kCostly = kSplitsAtZero<F>;
     static constexpr int kInputs = N + kHasForms, kOutputs = 1;
-    template <class T>
+    static constexpr unsigned kExponents = exponents_of<F>();
+    template <ExpRange kRange, class T>
     VAE_EXT_DEVICE static void apply(const T (&in)[kInputs], T (&out)[1]) {
-      out[0] = value_of<F, ExpRange::kFull>(form_of(in[kInputs - 1]), checked<F, I>(in[I])...);
+      out[0] = value_of<F, kRange>(form_of(in[kInputs - 1]), checked<F, I>(in[I])...);
     }
   };
   template <int kSums>
@@ -49,15 +61,16 @@ struct Bodies<F, std::integer_sequence<int, I...>> {
   // of which is first, to be summed where its input is one element.
   template <bool kValue>
   struct Derivatives {
+    static constexpr bool kCostly = kSplitsAtZero<F>;
     static constexpr int kInputs = 1 + N + kHasForms, kOutputs = N + kValue;
-    template <class T>
+    static constexpr unsigned kExponents = exponents_of<F>() << 1;
+    template <ExpRange kRange, class T>
     VAE_EXT_DEVICE static void apply(const T (&in)[kInputs], T (&out)[kOutputs]) {
       const int form = form_of(in[kInputs - 1]);
       if constexpr (kValue) {
-        out[0] = value_of<F, ExpRange::kFull>(form, checked<F, I>(in[1 + I])...);
+        out[0] = value_of<F, kRange>(form, checked<F, I>(in[1 + I])...);
       }
-      const auto gradients =
-          gradients_of<F, ExpRange::kFull>(form, in[0], checked<F, I>(in[1 + I])...);
+      const auto gradients = gradients_of<F, kRange>(form, in[0], checked<F, I>(in[1 + I])...);
       ((out[kValue + (I + 1) % N] = gradients.by[I]), ...);
     }
   };
@@ -65,24 +78,24 @@ struct Bodies<F, std::integer_sequence<int, I...>> {
 
 // The inputs, from operand `first` on, and the weights.
 template <class F, class Body>
-void set_inputs(Body& body, int first, const FormulaInputs& in, const ReductionPlan& plan,
-                int width) {
+void set_inputs(Body& body, int first, const FormulaInputs& in, const Frame& frame, int width) {
   Operand* operands = body.in + first;
   for (int i = 0; i < in.count; ++i) {
-    operands[i] = Operand(in.tensor[i], in.number[i], plan.shape, width);
+    operands[i] = Operand(in.tensor[i], in.number[i], frame, width);
   }
   if (kFormsOf<F> > 1) operands[in.count] = Operand::constant(static_cast<double>(in.form));
   body.weighted = in.weights.has_value();
-  if (body.weighted) body.weights = Operand(*in.weights, plan.shape, width);
+  if (body.weighted) body.weights = Operand(*in.weights, frame, width);
 }
 
 using Found = std::array<MaybeTensor, kMaxInputs>;
 
 template <class F>
 Tensor value(const FormulaInputs& in, const ResultSpec& p) {
+  const Frame frame = frame_of(p.plan, in.lead(), p.is_double());
   return reduced<Bodies<F>::template ValueMap>(
       Launcher(in.lead()), p.plan, p.dtype, in.lead(),
-      [&](auto& body, int width) { set_inputs<F>(body, 0, in, p.plan, width); });
+      [&](auto& body, int width) { set_inputs<F>(body, 0, in, frame, width); });
 }
 
 // The gradients for an incoming one, and the sums of `totals` (the value's) in the same pass.
@@ -92,9 +105,11 @@ Found differentiate(const FormulaInputs& in, const ResultSpec& p, OutputMask mas
   constexpr int N = F::kInputs;
   using Derivatives = typename Bodies<F>::template Derivatives<kValue>;
   const Launcher launcher(in.lead());
-  const auto fill = [&](auto& body, int width) {
-    body.in[0] = incoming(width);
-    set_inputs<F>(body, 1, in, p.plan, width);
+  const auto fill_in = [&](const Frame& frame) {
+    return [&in, &incoming, frame](auto& body, int width) {
+      body.in[0] = incoming(frame, width);
+      set_inputs<F>(body, 1, in, frame, width);
+    };
   };
   Found found;
   std::array<InputGradient, N> rotated;  // as Derivatives has them
@@ -109,10 +124,12 @@ Found differentiate(const FormulaInputs& in, const ResultSpec& p, OutputMask mas
     const auto rows = summed_rows(p.plan, rotated);
     if (rows[0] >= 0) {
       put(gradients_with_rows<Derivatives>(launcher, p.plan, p.is_double(), in.lead(), rotated,
-                                           rows, fill));
+                                           rows, fill_in(p.plan.shape)));
       return found;
     }
   }
+  const Frame frame = frame_of(p.plan, in.lead(), p.is_double());
+  const auto fill = fill_in(frame);
   if constexpr (F::kNumbers == 1) {
     const InputGradient& last = rotated[0];
     if (last && last.input->numel() == 1 && !last.is_full(p.plan)) {
@@ -124,14 +141,14 @@ Found differentiate(const FormulaInputs& in, const ResultSpec& p, OutputMask mas
       more.scale[kValue] = 1;
       std::array<InputGradient, N - 1> others;
       std::copy(rotated.begin() + 1, rotated.end(), others.begin());
-      put(input_gradients<Map<Derivatives, kValue + 1>>(launcher, p.plan, p.is_double(), in.lead(),
-                                                        others, fill, more));
+      put(input_gradients<Map<Derivatives, kValue + 1>>(launcher, p.plan, frame, p.is_double(),
+                                                        in.lead(), others, fill, more));
       found[N - 1] = sum;
       return found;
     }
   }
-  put(input_gradients<Map<Derivatives, kValue>>(launcher, p.plan, p.is_double(), in.lead(), rotated,
-                                                fill, totals));
+  put(input_gradients<Map<Derivatives, kValue>>(launcher, p.plan, frame, p.is_double(), in.lead(),
+                                                rotated, fill, totals));
   return found;
 }
 
@@ -172,7 +189,9 @@ void backward(Stack& stack) {
   const FormulaInputs in = stack.take_inputs<F>();
   const ResultSpec p = stack.take_result_spec(in);
   const OutputMask mask(stack.take_int());
-  const auto incoming = [&](int width) { return Operand::gradient(grad, p.plan, width); };
+  const auto incoming = [&](const Frame& frame, int width) {
+    return Operand::gradient(grad, p.plan, frame, width);
+  };
   const auto run = [&]<class G>() { return differentiate<G, false>(in, p, mask, incoming, {}); };
   stack.give_gradients(0, with_formula<F>(in, run), in, F::kInputs);
 }
@@ -182,7 +201,9 @@ void with_gradients(Stack& stack) {
   const FormulaInputs in = stack.take_inputs<F>();
   const ResultSpec p = stack.take_result_spec(in);
   const OutputMask mask(stack.take_int());
-  const auto incoming = [&](int) { return Operand::constant(kLossGradient * p.plan.scale()); };
+  const auto incoming = [&](const Frame&, int) {
+    return Operand::constant(kLossGradient * p.plan.scale());
+  };
   const auto run = [&]<class G>() {
     if (wants_row<G>(in, p.plan, mask)) {  // which takes a pass of its own
       stack.give(0, value<G>(in, p));

@@ -17,7 +17,7 @@ struct Totals {
 // broadcast is summed after the pass. What is not wanted is empty; an absent input has none.
 template <class Body, size_t N, class Fill>
 std::array<MaybeTensor, N> input_gradients(const Launcher& launcher, const ReductionPlan& plan,
-                                           bool is_double, const Tensor& lead,
+                                           const Frame& frame, bool is_double, const Tensor& lead,
                                            const std::array<InputGradient, N>& of, Fill fill,
                                            const Totals<Body::kSums>& totals = {}) {
   constexpr int kSums = Body::kSums;
@@ -31,7 +31,7 @@ std::array<MaybeTensor, N> input_gradients(const Launcher& launcher, const Reduc
     Body body;
     fill(body, width);
     for (size_t i = 0; i < N; ++i) {
-      if (of[i]) body.set(kSums + static_cast<int>(i), Operand(*out[i], plan.shape, width));
+      if (of[i]) body.set(kSums + static_cast<int>(i), Operand(*out[i], frame, width));
     }
     return body;
   };

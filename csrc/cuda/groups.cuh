@@ -1,29 +1,35 @@
-// Tensors read and written in groups of 4 or 8 consecutive elements, in the logical (row-major)
-// order of the full shape, whatever the strides, the broadcasting and the dtype of the tensor
-// behind them. Contiguous tensors and rows of wider ones move 16 bytes at a time.
+// Tensors read and written in the logical (row-major) order of the full shape: contiguous tensors
+// and rows of wider ones in groups of 4 or 8 elements, 16 bytes at a time, and all others, whatever
+// their strides, broadcasting and dtypes, element by element.
 #pragma once
 
+#include "../math/elementary.h"
 #include "../math/half.h"
 #include "operand.cuh"
 
 namespace vae_ext {
 
-// What a kernel is compiled for: the arithmetic type, the group, and either one storage type for
-// all tensors that are read or written in groups, or any mixture and any strides.
-template <class T_, int kWidth_, bool kUniform_, Storage kStorage_ = Storage::kFloat>
+// What a kernel knows of the tensors that it reads and writes in groups.
+enum class Tensors {
+  kPlain,    // contiguous or rows of wider ones, of one dtype
+  kVectors,  // the same, of any dtypes
+  kAny,      // anything: elements one by one
+};
+
+// What a kernel is compiled for: the arithmetic type, the group, and what is known of the tensors.
+template <class T_, int kWidth_, Tensors kTensors_, Storage kStorage_ = Storage::kFloat>
 struct Variant {
   using T = T_;
   static constexpr int kWidth = kWidth_;
-  static constexpr bool kUniform = kUniform_;
-  VAE_EXT_DEVICE static Storage storage(const Operand& o) {
-    return kUniform ? kStorage_ : o.storage;
-  }
-};
+  static constexpr bool kPlain = kTensors_ == Tensors::kPlain;
+  static constexpr bool kAny = kTensors_ == Tensors::kAny;
+  // For elements that are in no whole group, and groups that need more care.
+  using Single = Variant<T_, 1, kTensors_, kStorage_>;
 
-// Elements [lo, hi) of the group that starts at `start`.
-struct Span {
-  int64_t start;
-  int lo, hi;
+  // Of what is read or written in groups, and of single elements.
+  VAE_EXT_DEVICE static Storage storage(const Operand& o) {
+    return kPlain && (kWidth > 1 || o.vectors()) ? kStorage_ : o.storage;
+  }
 };
 
 // ---- Bits ------------------------------------------------------------------------------------
@@ -33,16 +39,19 @@ struct Bits {
   uint32_t word[8];
 };
 
-template <int kWords>
-VAE_EXT_DEVICE void read_words(const char* source, Bits& bits) {
-  if constexpr (kWords == 1) {
+// kBytes: 2 to 32, a power of two.
+template <int kBytes>
+VAE_EXT_DEVICE void read_bytes(const char* source, Bits& bits) {
+  if constexpr (kBytes == 2) {
+    bits.word[0] = *reinterpret_cast<const uint16_t*>(source);
+  } else if constexpr (kBytes == 4) {
     bits.word[0] = *reinterpret_cast<const uint32_t*>(source);
-  } else if constexpr (kWords == 2) {
+  } else if constexpr (kBytes == 8) {
     const uint2 v = *reinterpret_cast<const uint2*>(source);
     bits.word[0] = v.x, bits.word[1] = v.y;
   } else {
 #pragma unroll
-    for (int k = 0; k < kWords / 4; ++k) {
+    for (int k = 0; k < kBytes / 16; ++k) {
       const uint4 v = reinterpret_cast<const uint4*>(source)[k];
       bits.word[4 * k] = v.x, bits.word[4 * k + 1] = v.y;
       bits.word[4 * k + 2] = v.z, bits.word[4 * k + 3] = v.w;
@@ -50,13 +59,13 @@ VAE_EXT_DEVICE void read_words(const char* source, Bits& bits) {
   }
 }
 
-template <int kWords>
-VAE_EXT_DEVICE void write_words(char* out, const Bits& bits) {
-  if constexpr (kWords == 2) {
+template <int kBytes>
+VAE_EXT_DEVICE void write_bytes(char* out, const Bits& bits) {
+  if constexpr (kBytes == 8) {
     *reinterpret_cast<uint2*>(out) = {bits.word[0], bits.word[1]};
   } else {
 #pragma unroll
-    for (int k = 0; k < kWords / 4; ++k) {
+    for (int k = 0; k < kBytes / 16; ++k) {
       reinterpret_cast<uint4*>(out)[k] = {bits.word[4 * k], bits.word[4 * k + 1],
                                           bits.word[4 * k + 2], bits.word[4 * k + 3]};
     }
@@ -128,7 +137,7 @@ VAE_EXT_DEVICE int64_t offset_of(const Operand& o, int64_t i) {
     case Access::kRepeat:
       return o.inner.quotient(i) * o.outer_stride;
     case Access::kStrided:
-      if constexpr (!V::kUniform) return strided_offset(o, i);
+      if constexpr (V::kAny) return strided_offset(o, i);
       [[fallthrough]];
     default:
       return 0;
@@ -137,28 +146,29 @@ VAE_EXT_DEVICE int64_t offset_of(const Operand& o, int64_t i) {
 
 // ---- Groups ----------------------------------------------------------------------------------
 
-// Reading is in two steps, so that the loads of all operands are under way before the first is
-// used: fetch() here, values() below.
+// The group that starts at element `start`, `shift` elements on in memory. Reading is in two steps,
+// so that the loads of all operands are under way before the first is used: fetch() here, values()
+// below.
 template <class V>
-VAE_EXT_DEVICE Bits fetch(const Operand& o, const Span& span, int64_t shift = 0) {
+VAE_EXT_DEVICE Bits fetch(const Operand& o, int64_t start, int64_t shift = 0) {
   Bits bits = {};
-  if (!o.vectors() || span.hi - span.lo != V::kWidth) return bits;
-  const Storage storage = V::storage(o);
-  const int64_t offset = offset_of<V>(o, span.start) + shift;
-  switch (storage) {
-    case Storage::kFloat:
-    case Storage::kInt32:
-      read_words<V::kWidth>(o.data + 4 * offset, bits);
-      break;
-    case Storage::kDouble:
-    case Storage::kInt64:
-      read_words<8>(o.data + 8 * offset, bits);
-      break;
-    case Storage::kByte:
-      read_words<V::kWidth / 4>(o.data + offset, bits);
-      break;
-    default:
-      read_words<V::kWidth / 2>(o.data + 2 * offset, bits);
+  if constexpr (V::kWidth > 1) {
+    if (!o.vectors()) return bits;
+    const Storage storage = V::storage(o);
+    const int64_t offset = offset_of<V>(o, start) + shift;
+    switch (size_of(storage)) {
+      case 1:
+        read_bytes<V::kWidth>(o.data + offset, bits);
+        break;
+      case 2:
+        read_bytes<2 * V::kWidth>(o.data + 2 * offset, bits);
+        break;
+      case 4:
+        read_bytes<4 * V::kWidth>(o.data + 4 * offset, bits);
+        break;
+      default:
+        if constexpr (V::kWidth <= 4) read_bytes<8 * V::kWidth>(o.data + 8 * offset, bits);
+    }
   }
   return bits;
 }
@@ -196,45 +206,75 @@ VAE_EXT_DEVICE T decode(const Bits& bits, Storage storage, int j) {
   }
 }
 
-// The elements that were fetched, or that are found one by one; 0 outside the span.
-template <class V>
-VAE_EXT_DEVICE void values(const Operand& o, const Bits& bits, const Span& span,
-                           typename V::T (&out)[V::kWidth], int64_t shift = 0) {
-  using T = typename V::T;
-  const bool full = span.hi - span.lo == V::kWidth;
-  if (o.access == Access::kConstant || o.access == Access::kScalar) {
-    double value = o.value;
-    if (o.access == Access::kScalar) {
-      value *= read_element<double>(o.data, o.storage, shift);
-    }
+// One jump for the group, not one for each of its elements.
+template <class T, int kWidth>
+VAE_EXT_DEVICE void decode_all(const Bits& bits, Storage storage, T (&out)[kWidth]) {
+#define VAE_EXT_DECODE(which)                            \
+  case Storage::which: {                                 \
+    _Pragma("unroll") for (int j = 0; j < kWidth; ++j) { \
+      out[j] = decode<T>(bits, Storage::which, j);       \
+    }                                                    \
+    return;                                              \
+  }
+  switch (storage) {
+    VAE_EXT_DECODE(kFloat)
+    VAE_EXT_DECODE(kDouble)
+    VAE_EXT_DECODE(kHalf)
+    VAE_EXT_DECODE(kBFloat16)
+    VAE_EXT_DECODE(kInt16)
+    VAE_EXT_DECODE(kUInt16)
+    VAE_EXT_DECODE(kInt32)
+    VAE_EXT_DECODE(kInt64)
+    default: {
 #pragma unroll
-    for (int j = 0; j < V::kWidth; ++j) out[j] = static_cast<T>(value);
-  } else if (o.vectors() && full) {
-    const Storage storage = V::storage(o);
-#pragma unroll
-    for (int j = 0; j < V::kWidth; ++j) out[j] = decode<T>(bits, storage, j);
-  } else {
-#pragma unroll
-    for (int j = 0; j < V::kWidth; ++j) {
-      out[j] = T(0);
-      if (j < span.lo || j >= span.hi) continue;
-      out[j] = read_element<T>(o.data, o.storage, offset_of<V>(o, span.start + j) + shift);
+      for (int j = 0; j < kWidth; ++j) out[j] = decode<T>(bits, Storage::kByte, j);
     }
   }
+#undef VAE_EXT_DECODE
 }
 
-// Writes the elements of the span.
+// The elements that were fetched, or what is the same for all of them.
 template <class V>
-VAE_EXT_DEVICE void store(const Operand& o, const Span& span, const typename V::T (&in)[V::kWidth],
+VAE_EXT_DEVICE void values(const Operand& o, const Bits& bits, int64_t start,
+                           typename V::T (&out)[V::kWidth], int64_t shift = 0) {
+  using T = typename V::T;
+  if constexpr (V::kWidth > 1) {
+    if (o.vectors()) {
+      if constexpr (V::kPlain) {
+#pragma unroll
+        for (int j = 0; j < V::kWidth; ++j) out[j] = decode<T>(bits, V::storage(o), j);
+      } else {
+        decode_all(bits, o.storage, out);
+      }
+      return;
+    }
+  }
+  T value;
+  if (o.access == Access::kConstant) {
+    value = static_cast<T>(o.value);
+  } else if (o.access == Access::kScalar) {
+    value = static_cast<T>(o.value * read_element<double>(o.data, o.storage, shift));
+  } else {
+    const Storage storage = V::kWidth > 1 ? o.storage : V::storage(o);
+    value = read_element<T>(o.data, storage, offset_of<V>(o, start) + shift);
+  }
+#pragma unroll
+  for (int j = 0; j < V::kWidth; ++j) out[j] = value;
+}
+
+template <class V>
+VAE_EXT_DEVICE void store(const Operand& o, int64_t start, const typename V::T (&in)[V::kWidth],
                           int64_t shift = 0) {
   const Storage storage = V::storage(o);
-  if (o.vectors() && span.hi - span.lo == V::kWidth) {
-    const int64_t offset = offset_of<V>(o, span.start) + shift;
+  const int64_t offset = offset_of<V>(o, start) + shift;
+  if constexpr (V::kWidth == 1) {
+    write_element(o.data, storage, offset, in[0]);
+  } else {
     Bits bits;
     if (storage == Storage::kFloat) {
 #pragma unroll
       for (int j = 0; j < V::kWidth; ++j) bits.word[j] = bits_of(static_cast<float>(in[j]));
-      write_words<V::kWidth>(o.data + 4 * offset, bits);
+      write_bytes<4 * V::kWidth>(o.data + 4 * offset, bits);
     } else if (storage == Storage::kDouble) {
 #pragma unroll
       for (int j = 0; j < V::kWidth; ++j) {
@@ -244,19 +284,27 @@ VAE_EXT_DEVICE void store(const Operand& o, const Span& span, const typename V::
 #pragma unroll
       for (int j = 0; j < V::kWidth; j += 2) {
         const float a = static_cast<float>(in[j]), b = static_cast<float>(in[j + 1]);
-        const uint32_t low = storage == Storage::kHalf ? half_of_float(a) : bfloat16_of_float(a);
-        const uint32_t high = storage == Storage::kHalf ? half_of_float(b) : bfloat16_of_float(b);
-        bits.word[j / 2] = low | (high << 16);
+        bits.word[j / 2] = storage == Storage::kHalf ? pair_of_half(a, b) : pair_of_bfloat16(a, b);
       }
-      write_words<V::kWidth / 2>(o.data + 2 * offset, bits);
+      write_bytes<2 * V::kWidth>(o.data + 2 * offset, bits);
     }
-    return;
   }
+}
+
+// ---- What is known of a group -------------------------------------------------------------------
+
+// Whether the short exp serves all of a group's log-variances, logits and such: see ExpRange. NaN
+// passes.
+template <int kWidth>
+VAE_EXT_DEVICE bool bounded(const float (&x)[kWidth]) {
+  float most = 0.f;
 #pragma unroll
-  for (int j = 0; j < V::kWidth; ++j) {
-    if (j < span.lo || j >= span.hi) continue;
-    write_element(o.data, o.storage, offset_of<V>(o, span.start + j) + shift, in[j]);
-  }
+  for (int j = 0; j < kWidth; ++j) most = fmaxf(most, fabsf(x[j]));
+  return most <= 0.5f * kBoundedExponent;
+}
+template <int kWidth>
+VAE_EXT_DEVICE bool bounded(const double (&)[kWidth]) {
+  return false;
 }
 
 }  // namespace vae_ext

@@ -18,6 +18,7 @@ template <int kSums_>
 struct Sampling {
   static constexpr int kSums = kSums_;
   static constexpr bool kHeavy = false;
+  static constexpr bool kCostly = false;
   Operand mu, scale, z;
   int form;
   Bounds bounds;
@@ -29,28 +30,36 @@ struct Sampling {
     if (noise.is_given) f(noise.given);
   }
 
-  template <class V, class Terms>
-  VAE_EXT_DEVICE void run(const Span& span, Terms& terms) const {
+  bool fits(int) const { return true; }
+
+  template <class V, ExpRange kRange, class Sums>
+  VAE_EXT_DEVICE bool run(int64_t start, Sums& sums) const {
     using T = typename V::T;
-    const Bits mu_bits = fetch<V>(mu, span), scale_bits = fetch<V>(scale, span);
+    const Bits mu_bits = fetch<V>(mu, start), scale_bits = fetch<V>(scale, start);
     T m[V::kWidth], s[V::kWidth], eps[V::kWidth], out[V::kWidth];
-    if (noise.is_given) {
-      values<V>(noise.given, fetch<V>(noise.given, span), span, eps);
-    } else {
-      noise.draw<V>(span.start, eps);
-    }
-    values<V>(mu, mu_bits, span, m);
-    values<V>(scale, scale_bits, span, s);
+    values<V>(scale, scale_bits, start, s);
     bound(bounds, s);
+    if (kRange == ExpRange::kBounded && !bounded(s)) return false;
+    if (noise.is_given) {
+      values<V>(noise.given, fetch<V>(noise.given, start), start, eps);
+    } else {
+      noise.draw<V>(start, eps);
+    }
+    values<V>(mu, mu_bits, start, m);
     with_form(form, [&](auto f) {
 #pragma unroll
       for (int j = 0; j < V::kWidth; ++j) {
-        const auto both = reparameterize_with_kl(f, m[j], s[j], eps[j]);
-        out[j] = both.z;
-        if constexpr (kSums > 0) terms[0][j] = both.kl;
+        if constexpr (kSums > 0) {
+          const auto both = reparameterize_with_kl<kRange>(f, m[j], s[j], eps[j]);
+          out[j] = both.z;
+          sums.add(0, both.kl);
+        } else {
+          out[j] = reparameterize<kRange>(f, m[j], s[j], eps[j]);
+        }
       }
     });
-    store<V>(z, span, out);
+    store<V>(z, start, out);
+    return true;
   }
 };
 
@@ -96,6 +105,7 @@ template <bool kMany>
 struct SamplingBackward {
   static constexpr int kSums = 0;
   static constexpr bool kHeavy = kMany;
+  static constexpr bool kCostly = false;
   Operand grad_z, grad_kl, mu, scale;  // all in the shape of mu; grad_z of the first sample
   Operand out[2];                      // of mu and of the scale
   int form = 0;
@@ -122,53 +132,73 @@ struct SamplingBackward {
     }
   }
 
-  template <class V, class Terms>
-  VAE_EXT_DEVICE void run(const Span& span, Terms&) const {
+  bool fits(int width) const { return samples_fit(samples, numel, width); }
+
+  template <class V, ExpRange kRange, class Sums>
+  VAE_EXT_DEVICE bool run(int64_t start, Sums&) const {
     using T = typename V::T;
-    const Bits z_bits = fetch<V>(grad_z, span), kl_bits = fetch<V>(grad_kl, span);
-    const Bits mu_bits = fetch<V>(mu, span), scale_bits = fetch<V>(scale, span);
+    const Bits z_bits = fetch<V>(grad_z, start), kl_bits = fetch<V>(grad_kl, start);
+    const Bits mu_bits = fetch<V>(mu, start), scale_bits = fetch<V>(scale, start);
     T raw[V::kWidth], x[V::kWidth], dmu[V::kWidth] = {}, dscale[V::kWidth] = {};
-    values<V>(scale, scale_bits, span, raw);
+    values<V>(scale, scale_bits, start, raw);
 #pragma unroll
     for (int j = 0; j < V::kWidth; ++j) x[j] = raw[j];
     bound(bounds, x);
+    if (kRange == ExpRange::kBounded && !bounded(x)) return false;
     const auto add_sample = [&](const Bits& bits, int64_t s) {
       T gz[V::kWidth], e[V::kWidth] = {};
-      if (wanted[1]) noise_of_sample<V, kMany>(noise, span, s, numel, noise_shift, e);
-      values<V>(grad_z, bits, span, gz, s * grad_z_shift);
-      with_form(form, [&](auto f) {
+      if (wanted[1]) noise_of_sample<V>(noise, start, s, numel, noise_shift, e);
+      values<V>(grad_z, bits, start, gz, s * grad_z_shift);
 #pragma unroll
-        for (int j = 0; j < V::kWidth; ++j) {
-          dmu[j] += gz[j];
-          dscale[j] += reparameterize_dscale(f, gz[j], x[j], e[j]);
-        }
-      });
+      for (int j = 0; j < V::kWidth; ++j) {
+        dmu[j] += gz[j];
+        // Where sigma is finite it can wait: it multiplies the sum over the samples.
+        dscale[j] += kRange == ExpRange::kBounded ? gz[j] * e[j]
+                                                  : reparameterize_dscale(form, gz[j], x[j], e[j]);
+      }
     };
     if (has_z) {
       add_sample(z_bits, 0);
       if constexpr (kMany) {
 #pragma unroll 1
         for (int64_t s = 1; s < samples; ++s) {
-          add_sample(fetch<V>(grad_z, span, s * grad_z_shift), s);
+          add_sample(fetch<V>(grad_z, start, s * grad_z_shift), s);
         }
       }
     }
+    T gk[V::kWidth] = {};
     if (has_kl) {
-      T gk[V::kWidth], m[V::kWidth];
-      values<V>(grad_kl, kl_bits, span, gk);
-      values<V>(mu, mu_bits, span, m);
-      with_form(form, [&](auto f) {
+      T m[V::kWidth];
+      values<V>(grad_kl, kl_bits, start, gk);
+      values<V>(mu, mu_bits, start, m);
 #pragma unroll
-        for (int j = 0; j < V::kWidth; ++j) {
-          const auto g = StandardGaussianKL::gradients<ExpRange::kFull>(f, gk[j], m[j], x[j]);
-          dmu[j] += g.by[0];
-          dscale[j] += g.by[1];
-        }
-      });
+      for (int j = 0; j < V::kWidth; ++j) dmu[j] = reparameterize_with_kl_dmu(dmu[j], gk[j], m[j]);
     }
+    finish<kRange>(gk, x, dscale);
     bound_gradient(bounds, raw, dscale);
-    if (wanted[0]) store<V>(out[0], span, dmu);
-    if (wanted[1]) store<V>(out[1], span, dscale);
+    if (wanted[0]) store<V>(out[0], start, dmu);
+    if (wanted[1]) store<V>(out[1], start, dscale);
+    return true;
+  }
+
+ private:
+  // What the samples' sum still lacks, and the KL's part.
+  template <ExpRange kRange, class T, int kWidth>
+  VAE_EXT_DEVICE void finish(const T (&gk)[kWidth], const T (&x)[kWidth],
+                             T (&dscale)[kWidth]) const {
+    with_form(form, [&](auto f) {
+#pragma unroll
+      for (int j = 0; j < kWidth; ++j) {
+        if (kRange == ExpRange::kFull || !has_z) {
+          const T by_kl = StandardGaussianKL::gradients<kRange>(f, gk[j], T(0), x[j]).by[1];
+          dscale[j] = has_kl ? dscale[j] + by_kl : dscale[j];
+        } else if (has_kl) {
+          dscale[j] = reparameterize_with_kl_dscale<kRange>(f, T(1), gk[j], x[j], dscale[j]);
+        } else {
+          dscale[j] = reparameterize_dscale<kRange>(f, T(1), x[j], dscale[j]);
+        }
+      }
+    });
   }
 };
 
@@ -182,7 +212,7 @@ Found gradients(const LatentArguments& a, const MaybeTensor& grad_z, const Maybe
   const int64_t n_samples = a.noise.n_samples;
   const auto run = [&]<bool kMany>() {
     return input_gradients<SamplingBackward<kMany>, 2>(
-        Launcher(a.mu), plan, a.is_double(), a.mu,
+        Launcher(a.mu), plan, plan.shape, a.is_double(), a.mu,
         {InputGradient(a.mu, mask[0], outs),
          InputGradient(a.scale, mask[1], outs == nullptr ? nullptr : outs + 1)},
         [&](SamplingBackward<kMany>& body, int width) {
@@ -194,7 +224,7 @@ Found gradients(const LatentArguments& a, const MaybeTensor& grad_z, const Maybe
             body.grad_z = first_sample(*grad_z, plan.shape, n_samples, width, &body.grad_z_shift);
           }
           if (grad_kl) {
-            body.grad_kl = Operand::gradient(*grad_kl, plan, width);
+            body.grad_kl = Operand::gradient(*grad_kl, plan, plan.shape, width);
             body.mu = Operand(a.mu, plan.shape, width);
           }
           body.scale = Operand(a.scale, plan.shape, width);
@@ -208,9 +238,11 @@ Found gradients(const LatentArguments& a, const MaybeTensor& grad_z, const Maybe
 
 struct NoiseDerivative {  // incoming, logvar
   static constexpr int kInputs = 2, kOutputs = 1;
-  template <class T>
+  static constexpr bool kCostly = false;
+  static constexpr unsigned kExponents = 0b10;
+  template <ExpRange kRange, class T>
   VAE_EXT_DEVICE static void apply(const T (&in)[2], T (&out)[1]) {
-    out[0] = reparameterize_dnoise(ScaleForm::kLogvar, in[0], in[1]);
+    out[0] = reparameterize_dnoise<kRange>(ScaleForm::kLogvar, in[0], in[1]);
   }
 };
 
@@ -219,7 +251,7 @@ Tensor noise_gradient(const Tensor& grad_z, const Tensor& logvar, const Tensor& 
   const ReductionPlan plan(shape_of(noise), 0, static_cast<int64_t>(Reduction::kNone));
   const bool is_double = sample_type(grad_z, logvar) == ScalarType::Double;
   const auto out = input_gradients<Map<NoiseDerivative>, 1>(
-      Launcher(grad_z), plan, is_double, noise, {InputGradient(noise, true)},
+      Launcher(grad_z), plan, plan.shape, is_double, noise, {InputGradient(noise, true)},
       [&](auto& body, int width) {
         body.in[0] = Operand(grad_z, plan.shape, width);
         body.in[1] = Operand(logvar, plan.shape, width);

@@ -13,6 +13,8 @@
 
 #include <torch/csrc/stable/accelerator.h>
 
+#include <tuple>
+
 #include "../ops/tensors.h"
 #include "launch_config.cuh"
 
@@ -41,8 +43,16 @@ class Launcher {
 #if defined(VAE_EXT_CUDA_ON_HOST)
     SimulatedBlock::run(static_cast<unsigned>(blocks), kThreads, [&] { kernel(arguments...); });
 #else
-    kernel<<<static_cast<unsigned>(blocks), kThreads, 0, stream_>>>(arguments...);
-    const cudaError_t error = cudaGetLastError();
+    // Not by <<<>>>, whose error cudaGetLastError() has, beside those of others.
+    std::tuple<std::decay_t<Parameters>...> parameters(arguments...);
+    const cudaError_t error = std::apply(
+        [&](auto&... each) {
+          void* pointers[] = {&each...};
+          return cudaLaunchKernel(reinterpret_cast<const void*>(kernel),
+                                  dim3(static_cast<unsigned>(blocks)), dim3(kThreads), pointers, 0,
+                                  stream_);
+        },
+        parameters);
     STD_TORCH_CHECK(error == cudaSuccess,
                     "vae_ext: a kernel did not start: ", cudaGetErrorString(error));
 #endif

@@ -16,7 +16,13 @@ inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // loads under way to hide memory's latency, where that takes no spilling. V: a Variant of
 // groups.cuh; Body::kHeavy: a body that needs more registers than that leaves.
 template <class V, class Body>
-constexpr int kMinBlocks = !Body::kHeavy && V::kUniform && sizeof(typename V::T) == 4 ? 3 : 1;
+constexpr int kMinBlocks = sizeof(typename V::T) == 8 ? 1
+                           : V::kWidth == 8           ? (Body::kHeavy ? 2 : 3)
+                                                      : (Body::kHeavy ? 3 : 4);
+
+// The same of kernels that hold a sum for each of their columns.
+template <class V>
+constexpr int kMinColumnBlocks = sizeof(typename V::T) == 8 ? 1 : 2;
 
 // Blocks with a group of V::kWidth elements for each thread.
 template <class V>
@@ -26,37 +32,63 @@ int64_t blocks_for(int64_t numel) {
 
 // ---- Sums -------------------------------------------------------------------------------------
 
-constexpr int64_t kSmallEvent = 512;     // elements, up to which events share a block
-constexpr int64_t kTileElements = 4096;  // of a block's shared memory
+constexpr int kTileSums = 4096;  // doubles of a block's shared memory
 
-// How the elements are cut up.
+// How the elements are cut up. A unit is what a thread does at once: a group, or an element.
 struct SumPlan {
+  static constexpr int64_t kFewBlocks = 528;       // four for every multiprocessor of a large card
+  static constexpr int64_t kMostUnits = 2048;      // of a block that has small events
+  static constexpr int64_t kSmallEvent = 512;      // units
+  static constexpr int64_t kChunk = 8 * kThreads;  // units
+
   int64_t n_events;
   int64_t event_size;
-  // Small events: those of one block, and how many lanes add one of them.
-  int64_t events_per_block = 0;
+  // Small events: those of one block, their units, and how many lanes add one of them.
+  int events_per_block = 0;
+  int units = 0;  // of an event
   int lanes = 1;
   // Large ones: chunks of an event, and their size.
-  int64_t chunks = 1;
+  int chunks = 1;
   int64_t chunk_size = 0;
 
-  SumPlan(int64_t events, int64_t size, bool share_blocks) : n_events(events), event_size(size) {
-    if (share_blocks && 0 < size && size <= kSmallEvent) {
-      events_per_block =
-          std::clamp<int64_t>(ceil_div(events, kManyBlocks), 1, kTileElements / size);
-      while (lanes < 32 && lanes * 8 < size) lanes *= 2;
+  SumPlan(int64_t events, int64_t size, int width, int sums, bool share)
+      : n_events(events), event_size(size) {
+    const int64_t most = std::min<int64_t>(kMostUnits, kTileSums / std::max(sums, 1));
+    const int64_t of_event = size / width;
+    if (share && 0 < size && size % width == 0 && of_event <= std::min(kSmallEvent, most)) {
+      units = static_cast<int>(of_event);
+      events_per_block = best_events_per_block(most / of_event);
+      while (lanes < 32 && lanes * 4 < units) lanes *= 2;
       return;
     }
-    // Multiples of what a block reads at once, few enough per thread to keep the chip busy.
-    constexpr int64_t kUnit = 2 * 8 * kThreads;
-    const int64_t fair = ceil_div(events * size, kManyBlocks);
-    chunk_size = std::clamp<int64_t>(ceil_div(fair, kUnit) * kUnit, kUnit, 4 * kUnit);
-    chunks = std::max<int64_t>(1, ceil_div(size, chunk_size));
+    // Few enough units to keep the chip busy, and a multiple of what a block does at once.
+    const int64_t round = int64_t{kThreads} * width;
+    const int64_t fair = ceil_div(ceil_div(events * size, kManyBlocks), round) * round;
+    chunk_size = std::clamp(fair, round, kChunk * width);
+    chunks = static_cast<int>(std::max<int64_t>(1, ceil_div(size, chunk_size)));
   }
 
   bool shares_blocks() const { return events_per_block > 0; }
   int64_t blocks() const {
     return shares_blocks() ? ceil_div(n_events, events_per_block) : n_events * chunks;
+  }
+
+ private:
+  // Those that leave the fewest threads idle in the last round, while there are blocks enough.
+  int best_events_per_block(int64_t most) const {
+    most = std::clamp<int64_t>(n_events / kFewBlocks, 1, std::max<int64_t>(most, 1));
+    int best = 1;
+    double least = 1e30;
+    for (int64_t n = 1; n <= most; ++n) {
+      const auto rounds = static_cast<double>(ceil_div(n * units, kThreads));
+      // A block costs about as much as a quarter of a round.
+      const double cost = (rounds + 0.25) / static_cast<double>(n);
+      if (cost < least) {
+        least = cost;
+        best = static_cast<int>(n);
+      }
+    }
+    return best;
   }
 };
 

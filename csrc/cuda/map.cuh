@@ -1,5 +1,15 @@
 // Elementwise kernels: a formula from groups of inputs to groups of outputs. The same bodies, with
 // some of their outputs summed, are what reduce.cuh runs.
+//
+// A body has
+//   kSums         terms that it gives to be summed
+//   kHeavy        whether it needs more registers than kMinBlocks leaves
+//   kCostly       whether its arithmetic outweighs its loads: groups of 4 are enough
+//   each_operand  calls a function with every tensor
+//   fits(width)   whether it can run in such groups, its operands apart
+//   run<V, kRange>(start, sums)
+//                 does the group that starts there, and adds its terms by sums.add(k, term). False:
+//                 nothing was done, since the group's numbers need the full range
 #pragma once
 
 #include <array>
@@ -16,17 +26,24 @@ namespace vae_ext {
 #define VAE_EXT_PARAMETER const __grid_constant__  // read where it is, never copied
 #endif
 
-// A Formula has kInputs, kOutputs and
-//   template <class T> static void apply(const T (&in)[kInputs], T (&out)[kOutputs]).
-// The first kSums outputs are terms of sums; the others are stored where they are wanted. kHeavy: a
-// body that needs more registers than Variant::kMinBlocks leaves.
+// Where terms go that nobody sums.
+struct NoSums {
+  template <class T>
+  VAE_EXT_DEVICE void add(int, T) {}
+};
+
+// A Formula has kInputs, kOutputs, kExponents (a bit for each input that an exponential is taken
+// of) and
+//   template <ExpRange, class T> static void apply(const T (&in)[kInputs], T (&out)[kOutputs]).
+// The first kSums outputs are terms of sums; the others are stored where they are wanted.
 template <class Formula_, int kSums_ = 0>
 struct Map {
   using Formula = Formula_;
   static constexpr int kSums = kSums_;
   static constexpr int kInputs = Formula::kInputs;
   static constexpr int kOutputs = Formula::kOutputs;
-  static constexpr bool kHeavy = kInputs > 5;
+  static constexpr bool kHeavy = kInputs > 5 || (kSums > 0 && kInputs > 3);
+  static constexpr bool kCostly = Formula::kCostly;
 
   Operand in[kInputs];
   Operand out[kOutputs];
@@ -48,49 +65,56 @@ struct Map {
     }
   }
 
-  // terms [kSums][kWidth]
-  template <class V, class Terms>
-  VAE_EXT_DEVICE void run(const Span& span, Terms& terms) const {
+  bool fits(int) const { return true; }
+
+  template <class V, ExpRange kRange, class Sums>
+  VAE_EXT_DEVICE bool run(int64_t start, Sums& sums) const {
     typename V::T y[kOutputs][V::kWidth];
-    compute<V>(span, y);
+    if (!compute<V, kRange>(start, y)) return false;
 #pragma unroll
     for (int i = kSums; i < kOutputs; ++i) {
-      if (wanted[i]) store<V>(out[i], span, y[i]);
+      if (wanted[i]) store<V>(out[i], start, y[i]);
     }
-    if constexpr (kSums > 0) {
 #pragma unroll
-      for (int i = 0; i < kSums; ++i) {
+    for (int i = 0; i < kSums; ++i) {
 #pragma unroll
-        for (int j = 0; j < V::kWidth; ++j) terms[i][j] = y[i][j];
-      }
+      for (int j = 0; j < V::kWidth; ++j) sums.add(i, y[i][j]);
     }
+    return true;
   }
 
-  template <class V, class T>
-  VAE_EXT_DEVICE void compute(const Span& span, T (&y)[kOutputs][V::kWidth]) const {
+  template <class V, ExpRange kRange, class T>
+  VAE_EXT_DEVICE bool compute(int64_t start, T (&y)[kOutputs][V::kWidth]) const {
     Bits bits[kInputs];
 #pragma unroll
-    for (int i = 0; i < kInputs; ++i) bits[i] = fetch<V>(in[i], span);
+    for (int i = 0; i < kInputs; ++i) bits[i] = fetch<V>(in[i], start);
     T x[kInputs][V::kWidth];
 #pragma unroll
-    for (int i = 0; i < kInputs; ++i) values<V>(in[i], bits[i], span, x[i]);
+    for (int i = 0; i < kInputs; ++i) values<V>(in[i], bits[i], start, x[i]);
+    if constexpr (kRange == ExpRange::kBounded) {
+#pragma unroll
+      for (int i = 0; i < kInputs; ++i) {
+        if ((Formula::kExponents >> i & 1) != 0 && !bounded(x[i])) return false;
+      }
+    }
 #pragma unroll
     for (int j = 0; j < V::kWidth; ++j) {
       T a[kInputs], b[kOutputs];
 #pragma unroll
       for (int i = 0; i < kInputs; ++i) a[i] = x[i][j];
-      Formula::apply(a, b);
+      Formula::template apply<kRange>(a, b);
 #pragma unroll
       for (int i = 0; i < kOutputs; ++i) y[i][j] = b[i];
     }
-    if (weighted) weigh<V>(span, y);
+    if (weighted) weigh<V>(start, y);
+    return true;
   }
 
  private:
   template <class V, class T>
-  VAE_EXT_DEVICE void weigh(const Span& span, T (&y)[kOutputs][V::kWidth]) const {
+  VAE_EXT_DEVICE void weigh(int64_t start, T (&y)[kOutputs][V::kWidth]) const {
     T w[V::kWidth];
-    values<V>(weights, fetch<V>(weights, span), span, w);
+    values<V>(weights, fetch<V>(weights, start), start, w);
 #pragma unroll
     for (int i = 0; i < kOutputs; ++i) {
 #pragma unroll
@@ -99,10 +123,25 @@ struct Map {
   }
 };
 
-template <class V>
-VAE_EXT_DEVICE Span span_at(int64_t start, int64_t begin, int64_t end) {
-  return {start, start < begin ? static_cast<int>(begin - start) : 0,
-          end - start < V::kWidth ? static_cast<int>(end - start) : V::kWidth};
+VAE_EXT_DEVICE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// The group at `start`, of which there are the elements before `end`: at once, if it is whole and
+// its numbers are within bounds. Which formula serves an element depends on its own numbers alone,
+// and so its results have the same bits in any layout.
+template <class V, class Body, class Sums>
+VAE_EXT_DEVICE void run_elements(const Body& body, int64_t start, int64_t end, Sums& sums) {
+  using Single = typename V::Single;
+  const int64_t next = start + V::kWidth;
+  if constexpr (V::kWidth > 1) {
+    if (next <= end && body.template run<V, ExpRange::kBounded>(start, sums)) return;
+  }
+#pragma unroll 1
+  for (int64_t i = start; i < smaller(end, next); ++i) {
+    if constexpr (sizeof(typename V::T) == sizeof(float)) {
+      if (body.template run<Single, ExpRange::kBounded>(i, sums)) continue;
+    }
+    body.template run<Single, ExpRange::kFull>(i, sums);
+  }
 }
 
 // Where the groups of a thread start that reads a tensor from its beginning.
@@ -117,47 +156,49 @@ template <class V, class Body>
 __global__ void __launch_bounds__(kThreads, kMinBlocks<V, Body>)
     elementwise_kernel(VAE_EXT_PARAMETER Body body, int64_t numel) {
   const int64_t start = first_of_thread<V>();
-  typename V::T terms[1][V::kWidth];
-  if (start < numel) body.template run<V>(span_at<V>(start, 0, numel), terms);
+  NoSums none;
+  run_elements<V>(body, start, numel, none);
 }
 
 // Calls launch(Variant, body) for the body that make(width) gives, with the best kernel for its
-// operands. `lead` is the dtype of the tensors that matter, `wide` asks for double arithmetic.
+// operands. `lead` is the dtype of the tensors that matter, `is_double` asks for double arithmetic;
+// every `unit` elements must be whole groups.
 template <class Make, class Launch>
-void with_variant(ScalarType lead, bool is_double, Make make, Launch launch) {
+void with_variant(ScalarType lead, bool is_double, int64_t unit, Make make, Launch launch) {
   const Storage storage = storage_of(lead);
-  const auto uniform = [&](const auto& body) {
-    bool same = true;
+  if (is_double) return launch(Variant<double, 1, Tensors::kAny>{}, make(1));
+  const auto in_groups = [&](const auto& body, int width, bool of_one_dtype) {
+    bool all = unit % width == 0 && body.fits(width);
     body.each_operand([&](const Operand& o) {
-      same = same && !o.strided() && !(o.vectors() && o.storage != storage);
+      all = all && !o.strided() && !(of_one_dtype && o.vectors() && o.storage != storage);
     });
-    return same;
+    return all;
   };
   const bool half = storage == Storage::kHalf || storage == Storage::kBFloat16;
-  const auto body = make(half ? 8 : 4);
-  if (uniform(body) && is_double == (storage == Storage::kDouble)) {
-    switch (storage) {
-      case Storage::kFloat:
-        return launch(Variant<float, 4, true, Storage::kFloat>{}, body);
-      case Storage::kDouble:
-        return launch(Variant<double, 4, true, Storage::kDouble>{}, body);
-      case Storage::kHalf:
-        return launch(Variant<float, 8, true, Storage::kHalf>{}, body);
-      case Storage::kBFloat16:
-        return launch(Variant<float, 8, true, Storage::kBFloat16>{}, body);
-      default:
-        break;
+  if (half || storage == Storage::kFloat) {
+    constexpr int kWidest = std::decay_t<decltype(make(4))>::kCostly ? 4 : 8;
+    const int width = half ? kWidest : 4;
+    const auto body = make(width);
+    if (in_groups(body, width, true)) {
+      if (storage == Storage::kFloat) {
+        return launch(Variant<float, 4, Tensors::kPlain, Storage::kFloat>{}, body);
+      }
+      if (storage == Storage::kHalf) {
+        return launch(Variant<float, kWidest, Tensors::kPlain, Storage::kHalf>{}, body);
+      }
+      return launch(Variant<float, kWidest, Tensors::kPlain, Storage::kBFloat16>{}, body);
     }
   }
-  const auto any = half ? make(4) : body;
-  is_double ? launch(Variant<double, 4, false>{}, any) : launch(Variant<float, 4, false>{}, any);
+  const auto body = make(4);
+  if (in_groups(body, 4, false)) return launch(Variant<float, 4, Tensors::kVectors>{}, body);
+  launch(Variant<float, 1, Tensors::kAny>{}, make(1));
 }
 
 // Elementwise over `numel` elements.
 template <class Make>
 void launch_elementwise(const Launcher& launcher, int64_t numel, ScalarType lead, bool is_double,
                         Make make) {
-  with_variant(lead, is_double, make, [&](auto variant, const auto& body) {
+  with_variant(lead, is_double, 8, make, [&](auto variant, const auto& body) {
     using V = decltype(variant);
     launcher(elementwise_kernel<V, std::decay_t<decltype(body)>>, blocks_for<V>(numel), body,
              numel);

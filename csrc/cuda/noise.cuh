@@ -17,35 +17,22 @@ struct NoiseSource {
     return seed_tensor ? static_cast<uint64_t>(*seed_tensor) : seed;
   }
 
-  // Elements of the stream from `first` on, a multiple of 4.
+  // Elements of the stream from `first` on: a multiple of 4, or a single one.
   template <class V>
   VAE_EXT_DEVICE void draw(int64_t first, typename V::T (&eps)[V::kWidth]) const {
     const uint64_t k = key();
+    if constexpr (V::kWidth == 1) {
+      const PhiloxBlock b = philox_block(k, stream, static_cast<uint64_t>(first) / 4);
+      const bool second = (first & 2) != 0;
+      typename V::T even, odd;
+      box_muller(second ? b.word[2] : b.word[0], second ? b.word[3] : b.word[1], &even, &odd);
+      eps[0] = (first & 1) != 0 ? odd : even;
+    } else {
 #pragma unroll
-    for (int j = 0; j < V::kWidth; j += 4) {
-      const PhiloxBlock b = philox_block(k, stream, static_cast<uint64_t>(first + j) / 4);
-      box_muller(b.word[0], b.word[1], &eps[j], &eps[j + 1]);
-      box_muller(b.word[2], b.word[3], &eps[j + 2], &eps[j + 3]);
-    }
-  }
-
-  // The same from any element on.
-  template <class V>
-  VAE_EXT_DEVICE void draw_unaligned(int64_t first, typename V::T (&eps)[V::kWidth]) const {
-    const uint64_t k = key();
-    const int skip = static_cast<int>(first % 4);
-#pragma unroll 1
-    for (int at = 0; at < skip + V::kWidth; at += 4) {
-      const PhiloxBlock b = philox_block(k, stream, static_cast<uint64_t>(first - skip + at) / 4);
-      typename V::T drawn[4];
-      box_muller(b.word[0], b.word[1], &drawn[0], &drawn[1]);
-      box_muller(b.word[2], b.word[3], &drawn[2], &drawn[3]);
-#pragma unroll
-      for (int j = 0; j < V::kWidth; ++j) {  // by selection: registers have no addresses
-#pragma unroll
-        for (int d = 0; d < 4; ++d) {
-          if (at + d - skip == j) eps[j] = drawn[d];
-        }
+      for (int j = 0; j < V::kWidth; j += 4) {
+        const PhiloxBlock b = philox_block(k, stream, static_cast<uint64_t>(first + j) / 4);
+        box_muller(b.word[0], b.word[1], &eps[j], &eps[j + 1]);
+        box_muller(b.word[2], b.word[3], &eps[j + 2], &eps[j + 3]);
       }
     }
   }

@@ -2,6 +2,9 @@
 // the cheap cases told from the others on the host.
 #pragma once
 
+#include <algorithm>
+#include <vector>
+
 #include "../ops/arguments.h"
 #include "launch.cuh"
 
@@ -32,8 +35,43 @@ enum class Access {
   kScalar,      // one element for all
   kContiguous,  // element i at i; groups are aligned
   kRows,        // rows of a wider tensor; groups are aligned and end where rows end
-  kRepeat,      // one element for every run of so many, as an event's gradient
+  kRepeat,      // one element for every run of so many groups, as an event's gradient
   kStrided,     // anything else, element by element
+};
+
+// The full shape, and the order in which a kernel goes through its dimensions, outermost first:
+// that of memory, where the result does not depend on it. Empty: as they come.
+struct Frame {
+  Shape shape;
+  std::vector<size_t> order;
+
+  Frame(const Shape& full) : shape(full) {}  // NOLINT: any shape is a frame
+
+  // The last `dims` dimensions in the order in which `lead` has them in memory.
+  Frame(const Shape& full, const Tensor& lead, int64_t dims) : shape(full) {
+    const Shape strides = strides_of(lead);
+    if (shape_of(lead) != full) return;
+    for (size_t d = 0; d < full.size(); ++d) order.push_back(d);
+    const auto first = order.end() - dims;
+    const auto further = [&](size_t a, size_t b) { return strides[a] > strides[b]; };
+    if (std::is_sorted(first, order.end(), further)) {
+      order.clear();
+    } else {
+      std::stable_sort(first, order.end(), further);
+    }
+  }
+
+  Layout layout(const Shape& sizes, const Shape& strides) const {
+    if (order.empty()) return Layout(shape, sizes.data(), strides.data(), sizes.size());
+    Shape full, own_sizes, own_strides;
+    const size_t missing = shape.size() - sizes.size();
+    for (size_t d : order) {
+      full.push_back(shape[d]);
+      own_sizes.push_back(d < missing ? 1 : sizes[d - missing]);
+      own_strides.push_back(d < missing ? 0 : strides[d - missing]);
+    }
+    return Layout(full, own_sizes.data(), own_strides.data(), full.size());
+  }
 };
 
 struct Operand {
@@ -62,14 +100,14 @@ struct Operand {
 
   Operand() = default;
 
-  // `t`, whose dimensions are `sizes` and `strides`, broadcast to `shape`; groups of `width`.
-  Operand(const Tensor& t, const Shape& shape, const Shape& sizes, const Shape& strides, int width)
+  // `t`, whose dimensions are `sizes` and `strides`, broadcast to the frame; groups of `width`.
+  Operand(const Tensor& t, const Frame& frame, const Shape& sizes, const Shape& strides, int width)
       : data(static_cast<char*>(t.data_ptr())), storage(storage_of(t.scalar_type())) {
-    if (numel_of(shape) == 0) {  // nothing is read
+    if (numel_of(frame.shape) == 0) {  // nothing is read
       access = Access::kContiguous;
       return;
     }
-    const Layout layout(shape, sizes.data(), strides.data(), sizes.size());
+    const Layout layout = frame.layout(sizes, strides);
     const int64_t bytes = std::min<int64_t>(16, width * size_of(storage));
     const bool aligned = reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(bytes) == 0;
     const int n = layout.ndim();
@@ -80,7 +118,7 @@ struct Operand {
     } else if (n == 2 && layout.stride(0) == 1 && aligned && layout.size(0) % width == 0 &&
                layout.stride(1) % width == 0) {
       access = Access::kRows;
-    } else if (n == 2 && layout.stride(0) == 0) {
+    } else if (n == 2 && layout.stride(0) == 0 && layout.size(0) % width == 0) {
       access = Access::kRepeat;
     } else {
       access = Access::kStrided;
@@ -99,27 +137,36 @@ struct Operand {
     }
   }
 
-  Operand(const Tensor& t, const Shape& shape, int width)
-      : Operand(t, shape, shape_of(t), strides_of(t), width) {}
+  Operand(const Tensor& t, const Frame& frame, int width)
+      : Operand(t, frame, shape_of(t), strides_of(t), width) {}
 
   // A tensor, or a constant where there is none.
-  Operand(const std::optional<Tensor>& t, double otherwise, const Shape& shape, int width)
-      : Operand(t ? Operand(*t, shape, width) : constant(otherwise)) {}
+  Operand(const std::optional<Tensor>& t, double otherwise, const Frame& frame, int width)
+      : Operand(t ? Operand(*t, frame, width) : constant(otherwise)) {}
 
   // The incoming gradient of a reduced result, spread over the elements. The factor of a mean
   // belongs to it.
-  static Operand gradient(const Tensor& grad, const ReductionPlan& plan, int width) {
-    if (plan.reduction == Reduction::kNone) return Operand(grad, plan.shape, width);
+  static Operand gradient(const Tensor& grad, const ReductionPlan& plan, const Frame& frame,
+                          int width) {
+    if (plan.reduction == Reduction::kNone) return Operand(grad, frame, width);
     Shape sizes = shape_of(grad);
     Shape strides = strides_of(grad);
     if (!plan.scalar()) {  // [events] over [events, event]
       sizes.resize(plan.shape.size(), 1);
       strides.resize(plan.shape.size(), 0);
     }
-    Operand spread(grad, plan.shape, sizes, strides, width);
+    Operand spread(grad, frame, sizes, strides, width);
     if (plan.scalar()) spread.value = plan.scale();
     return spread;
   }
 };
+
+// The frame of an op that sums: the elements of an event, or all, in any order. In double
+// arithmetic it would change the last place of a sum.
+inline Frame frame_of(const ReductionPlan& plan, const Tensor& lead, bool is_double) {
+  if (plan.reduction == Reduction::kNone || is_double) return plan.shape;
+  const auto all = static_cast<int64_t>(plan.shape.size());
+  return Frame(plan.shape, lead, plan.scalar() ? all : plan.event_dims);
+}
 
 }  // namespace vae_ext

@@ -24,8 +24,6 @@ struct SumOuts {
   SumOut sum[kSums];
 };
 
-VAE_EXT_DEVICE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
 // The sum over a block, in its first thread.
 VAE_EXT_DEVICE double block_sum(double x) {
   __shared__ double warps[kThreads / 32];
@@ -43,32 +41,44 @@ VAE_EXT_DEVICE double block_sum(double x) {
   return total;
 }
 
+// What a thread has summed of each of a body's terms.
+template <int kSums>
+struct ThreadSums {
+  double sum[kSums] = {};
+
+  template <class T>
+  VAE_EXT_DEVICE void add(int k, T term) {
+    sum[k] += static_cast<double>(term);
+  }
+};
+
 // A block per chunk of an event: blocks [event * chunks + chunk].
 template <class V, class Body>
 __global__ void __launch_bounds__(kThreads, kMinBlocks<V, Body>)
     sum_chunks_kernel(VAE_EXT_PARAMETER Body body, VAE_EXT_PARAMETER SumPlan plan,
                       VAE_EXT_PARAMETER SumOuts<Body::kSums> outs) {
-  const int64_t event = blockIdx.x / plan.chunks;
-  const int64_t begin = event * plan.event_size + blockIdx.x % plan.chunks * plan.chunk_size;
-  const int64_t end = smaller(begin + plan.chunk_size, (event + 1) * plan.event_size);
-  double sums[Body::kSums] = {};
-  // Groups are aligned, so that the first may begin before the piece does.
-  for (int64_t start = begin - begin % V::kWidth + int64_t{V::kWidth} * threadIdx.x; start < end;
-       start += int64_t{V::kWidth} * kThreads) {
-    const Span span = span_at<V>(start, begin, end);
-    typename V::T terms[Body::kSums][V::kWidth];
-    body.template run<V>(span, terms);
-#pragma unroll
-    for (int k = 0; k < Body::kSums; ++k) {
-#pragma unroll
-      for (int j = 0; j < V::kWidth; ++j) {
-        if (span.lo <= j && j < span.hi) sums[k] += static_cast<double>(terms[k][j]);
-      }
-    }
+  constexpr int W = V::kWidth;
+  const auto chunks = static_cast<unsigned>(plan.chunks), event = blockIdx.x / chunks;
+  const int64_t event_start = event * plan.event_size;
+  const int64_t begin = event_start + (blockIdx.x - event * chunks) * plan.chunk_size;
+  const int64_t end = smaller(begin + plan.chunk_size, event_start + plan.event_size);
+  // Groups are aligned: those inside, then the elements at either end, a thread for each.
+  const int64_t first = smaller((begin + W - 1) / W * W, end);
+  const int64_t last = first + (end - first) / W * W;
+  const int groups = static_cast<int>((last - first) / W), head = static_cast<int>(first - begin);
+  const int units = groups + head + static_cast<int>(end - last);
+  ThreadSums<Body::kSums> sums;
+#pragma unroll 1
+  for (int u = static_cast<int>(threadIdx.x); u < units; u += kThreads) {
+    const int at_end = u - groups;
+    const int64_t start = at_end < 0      ? first + int64_t{W} * u
+                          : at_end < head ? begin + at_end
+                                          : last + (at_end - head);
+    run_elements<V>(body, start, at_end < 0 ? start + W : start + 1, sums);
   }
 #pragma unroll
   for (int k = 0; k < Body::kSums; ++k) {
-    const double total = block_sum(sums[k]);
+    const double total = block_sum(sums.sum[k]);
     if (threadIdx.x == 0) outs.sum[k].write(blockIdx.x, total);
   }
 }
@@ -76,88 +86,98 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks<V, Body>)
 // A block per event: the sum of its chunks.
 template <class = void>
 __global__ void __launch_bounds__(kThreads, 1)
-    add_chunks_kernel(const double* partial, int64_t chunks, SumOut out) {
+    add_chunks_kernel(const double* partial, int chunks, SumOut out) {
   double sum = 0;
-  for (int64_t c = threadIdx.x; c < chunks; c += kThreads) {
-    sum += partial[blockIdx.x * chunks + c];
+  for (int c = static_cast<int>(threadIdx.x); c < chunks; c += kThreads) {
+    sum += partial[static_cast<int64_t>(blockIdx.x) * chunks + c];
   }
   sum = block_sum(sum);
   if (threadIdx.x == 0) out.write(blockIdx.x, sum);
 }
 
-// A block for several small events.
+// A block for several small events, each of whole units: what the terms of a unit add up to is kept
+// until those of its event are added.
 template <class V, class Body>
 __global__ void __launch_bounds__(kThreads, kMinBlocks<V, Body>)
     sum_events_kernel(VAE_EXT_PARAMETER Body body, VAE_EXT_PARAMETER SumPlan plan,
                       VAE_EXT_PARAMETER SumOuts<Body::kSums> outs) {
-  static_assert(Body::kSums == 1);
-  using T = typename V::T;
-  __shared__ T tile[kTileElements];
-  const int64_t first = blockIdx.x * plan.events_per_block;
-  const int64_t last = smaller(first + plan.events_per_block, plan.n_events);
+  constexpr int W = V::kWidth, kSums = Body::kSums;
+  constexpr int kUnits =
+      kTileSums / kSums < SumPlan::kMostUnits ? kTileSums / kSums : int{SumPlan::kMostUnits};
+  __shared__ double tile[kSums][kUnits];
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * plan.events_per_block;
+  const int events = static_cast<int>(smaller(plan.events_per_block, plan.n_events - first));
   const int64_t begin = first * plan.event_size;
-  const int64_t end = last * plan.event_size;
-  for (int64_t start = begin - begin % V::kWidth + int64_t{V::kWidth} * threadIdx.x; start < end;
-       start += int64_t{V::kWidth} * kThreads) {
-    const Span span = span_at<V>(start, begin, end);
-    T terms[1][V::kWidth];
-    body.template run<V>(span, terms);
+  const int units = events * plan.units;
+#pragma unroll 1
+  for (int u = static_cast<int>(threadIdx.x); u < units; u += kThreads) {
+    ThreadSums<kSums> sums;
+    const int64_t start = begin + int64_t{W} * u;
+    run_elements<V>(body, start, start + W, sums);
 #pragma unroll
-    for (int j = 0; j < V::kWidth; ++j) {
-      if (span.lo <= j && j < span.hi) tile[start - begin + j] = terms[0][j];
-    }
+    for (int k = 0; k < kSums; ++k) tile[k][u] = sums.sum[k];
   }
   __syncthreads();
-  const int lanes = plan.lanes;
-  const int lane = static_cast<int>(threadIdx.x) % lanes;
+  const int lanes = plan.lanes, lane = static_cast<int>(threadIdx.x) % lanes;
   // All threads take part in every round, as shuffles want it.
-  for (int64_t round = first; round < last; round += kThreads / lanes) {
-    const int64_t event = round + static_cast<int>(threadIdx.x) / lanes;
-    double sum = 0;
-    if (event < last) {
-      const T* terms = tile + (event - first) * plan.event_size;
-      for (int64_t i = lane; i < plan.event_size; i += lanes) sum += static_cast<double>(terms[i]);
+  for (int round = 0; round < events; round += kThreads / lanes) {
+    const int event = round + static_cast<int>(threadIdx.x) / lanes;
+#pragma unroll
+    for (int k = 0; k < kSums; ++k) {
+      double sum = 0;
+      if (event < events) {
+        const double* terms = tile[k] + event * plan.units;
+        for (int i = lane; i < plan.units; i += lanes) sum += terms[i];
+      }
+      for (int mask = lanes / 2; mask > 0; mask /= 2) {
+        sum += __shfl_xor_sync(0xffffffffu, sum, mask);
+      }
+      if (event < events && lane == 0) outs.sum[k].write(first + event, sum);
     }
-    for (int mask = lanes / 2; mask > 0; mask /= 2) {
-      sum += __shfl_xor_sync(0xffffffffu, sum, mask);
-    }
-    if (event < last && lane == 0) outs.sum[0].write(event, sum);
   }
 }
 
 // Runs a body whose first outputs are summed over `n_events` runs of `event_size` elements, each
-// into a contiguous tensor [n_events] and multiplied by its scale. kShared says whether small
-// events may share a block: only one sum can, and one event need not.
+// into a contiguous tensor [n_events] and multiplied by its scale. kShared: small events may share
+// a block, which takes a kernel more.
 template <bool kShared, size_t kSums, class Make>
 void launch_sums(const Launcher& launcher, int64_t n_events, int64_t event_size, ScalarType lead,
                  bool is_double, const std::array<Tensor, kSums>& outs,
                  const std::array<double, kSums>& scales, Make make) {
-  const SumPlan plan(n_events, event_size, kShared);
-  const bool two_steps = plan.chunks > 1;
-  Tensor workspace =
-      empty({two_steps ? int64_t{kSums} * plan.blocks() : 0}, ScalarType::Double, outs[0]);
-  auto* partial = static_cast<double*>(workspace.data_ptr());
-  SumOuts<kSums> final{}, first{};
+  SumOuts<kSums> final{};
   for (size_t k = 0; k < kSums; ++k) {
     final.sum[k] = {static_cast<char*>(outs[k].data_ptr()), storage_of(outs[k].scalar_type()),
                     scales[k]};
-    char* of_chunks = reinterpret_cast<char*>(partial + static_cast<int64_t>(k) * plan.blocks());
-    first.sum[k] = two_steps ? SumOut{of_chunks, Storage::kDouble, 1.0} : final.sum[k];
   }
-  with_variant(lead, is_double, make, [&](auto variant, const auto& body) {
+  // Of small events groups must not have elements of two.
+  const bool small = kShared && event_size <= SumPlan::kSmallEvent;
+  with_variant(lead, is_double, small ? event_size : 8, make, [&](auto variant, const auto& body) {
     using V = decltype(variant);
     using Body = std::decay_t<decltype(body)>;
+    const SumPlan plan(n_events, event_size, V::kWidth, kSums, kShared);
     if constexpr (kShared) {
-      if (plan.shares_blocks())
-        return launcher(sum_events_kernel<V, Body>, plan.blocks(), body, plan, first);
+      if (plan.shares_blocks()) {
+        return launcher(sum_events_kernel<V, Body>, plan.blocks(), body, plan, final);
+      }
     }
-    launcher(sum_chunks_kernel<V, Body>, plan.blocks(), body, plan, first);
+    if (plan.chunks == 1) {
+      return launcher(sum_chunks_kernel<V, Body>, plan.blocks(), body, plan, final);
+    }
+    const Tensor workspace =
+        empty({static_cast<int64_t>(kSums), plan.blocks()}, ScalarType::Double, outs[0]);
+    auto* partial = static_cast<double*>(workspace.data_ptr());
+    SumOuts<kSums> of_chunks{};
+    for (size_t k = 0; k < kSums; ++k) {
+      double* own = partial + static_cast<int64_t>(k) * plan.blocks();
+      of_chunks.sum[k] = {reinterpret_cast<char*>(own), Storage::kDouble, 1.0};
+    }
+    launcher(sum_chunks_kernel<V, Body>, plan.blocks(), body, plan, of_chunks);
+    for (size_t k = 0; k < kSums; ++k) {
+      launcher(add_chunks_kernel<>, n_events,
+               static_cast<const double*>(partial + static_cast<int64_t>(k) * plan.blocks()),
+               plan.chunks, final.sum[k]);
+    }
   });
-  if (!two_steps) return;
-  for (size_t k = 0; k < kSums; ++k) {
-    const auto* of_chunks = reinterpret_cast<const double*>(first.sum[k].data);
-    launcher(add_chunks_kernel<>, n_events, of_chunks, plan.chunks, final.sum[k]);
-  }
 }
 
 // An elementwise value, stored or summed as the plan says. fill(body, width) gives a Body<kSums>,

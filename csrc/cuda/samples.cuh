@@ -41,19 +41,22 @@ void set_noise(Body& body, const NoiseArguments& from, const Shape& shape, int w
   }
 }
 
-// The noise of a sample of `numel` elements. kMany: of others than the first, too.
-template <class V, bool kMany>
-VAE_EXT_DEVICE void noise_of_sample(const NoiseSource& noise, const Span& span, int64_t sample,
+// The noise of a sample of `numel` elements.
+template <class V>
+VAE_EXT_DEVICE void noise_of_sample(const NoiseSource& noise, int64_t start, int64_t sample,
                                     int64_t numel, int64_t given_shift,
                                     typename V::T (&eps)[V::kWidth]) {
   if (noise.is_given) {
     const int64_t shift = sample * given_shift;
-    values<V>(noise.given, fetch<V>(noise.given, span, shift), span, eps, shift);
-  } else if (!kMany || numel % 4 == 0) {
-    noise.draw<V>(sample * numel + span.start, eps);
+    values<V>(noise.given, fetch<V>(noise.given, start, shift), start, eps, shift);
   } else {
-    noise.draw_unaligned<V>(sample * numel + span.start, eps);
+    noise.draw<V>(sample * numel + start, eps);
   }
+}
+
+// Whether groups of several samples start where the stream's blocks do.
+inline bool samples_fit(int64_t n_samples, int64_t numel, int width) {
+  return width == 1 || n_samples <= 1 || numel % width == 0;
 }
 
 }  // namespace vae_ext

@@ -10,29 +10,41 @@ namespace {
 
 struct Scaling {
   static constexpr bool kHeavy = false;
+  static constexpr bool kCostly = false;
   Operand gradient, incoming;
 
   template <class F>
   void each_operand(F f) const {
     f(gradient), f(incoming);
   }
+
+  bool fits(int) const { return true; }
+
+  template <class V, ExpRange, class Sums>
+  VAE_EXT_DEVICE bool run(int64_t start, Sums&) const {
+    using T = typename V::T;
+    T x[V::kWidth];
+    values<V>(gradient, fetch<V>(gradient, start), start, x);
+#pragma unroll
+    for (int j = 0; j < V::kWidth; ++j) x[j] *= static_cast<T>(factor());
+    store<V>(gradient, start, x);
+    return true;
+  }
+
+  VAE_EXT_DEVICE double factor() const {
+    return read_element<double>(incoming.data, incoming.storage, 0) / kLossGradient;
+  }
 };
 
 template <class V>
 __global__ void __launch_bounds__(kThreads, kMinBlocks<V, Scaling>)
     scale_kernel(VAE_EXT_PARAMETER Scaling body, int64_t numel) {
-  using T = typename V::T;
-  const double factor =
-      read_element<double>(body.incoming.data, body.incoming.storage, 0) / kLossGradient;
-  if (factor == 1) return;
+  if (body.factor() == 1) return;
   const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads * V::kWidth;
+  NoSums none;
+#pragma unroll 1
   for (int64_t start = first_of_thread<V>(); start < numel; start += step) {
-    const Span span = span_at<V>(start, 0, numel);
-    T x[V::kWidth];
-    values<V>(body.gradient, fetch<V>(body.gradient, span), span, x);
-#pragma unroll
-    for (int j = 0; j < V::kWidth; ++j) x[j] *= static_cast<T>(factor);
-    store<V>(body.gradient, span, x);
+    run_elements<V>(body, start, numel, none);
   }
 }
 
@@ -47,7 +59,7 @@ void scale_gradient_(const Tensor& gradient, const Tensor& incoming) {
     return Scaling{Operand(gradient, flat, flat, {1}, width),
                    Operand(incoming, flat, {}, {}, width)};
   };
-  with_variant(dtype, dtype == ScalarType::Double, make, [&](auto variant, const Scaling& body) {
+  with_variant(dtype, dtype == ScalarType::Double, 8, make, [&](auto variant, const Scaling& body) {
     using V = decltype(variant);
     // No more blocks than fill a chip: mostly there is nothing to do but to start them.
     launcher(scale_kernel<V>, std::min(blocks_for<V>(numel), kManyBlocks), body, numel);

@@ -27,7 +27,8 @@ template <class T>
 struct Sigmoids {
   T e, most, of, of_minus;  // most: the larger
 
-  VAE_EXT_INLINE explicit Sigmoids(T x) : e(exp_nonpositive(-fabs(x))), most(T(1) / (T(1) + e)) {
+  VAE_EXT_INLINE explicit Sigmoids(T x)
+      : e(exp_nonpositive(-fabs(x))), most(quotient(T(1), T(1) + e)) {
     of = x > T(0) ? most : e * most;
     of_minus = x > T(0) ? e * most : most;
   }
@@ -49,9 +50,9 @@ struct Poisson : OfCounts {  // rate | log_rate, count
   }
   template <class T>
   VAE_EXT_INLINE static T value_above_zero(int form, T input, T x) {
-    const T rate = rate_of(form, input), log_x = log_of(x);
-    const T log_ratio = form == kLogRate ? input - log_x : log_of(rate / x);
-    const T deviance = x * log1p_minus_x((rate - x) / x, log_ratio);
+    const T rate = rate_of(form, input), log_x = log_far(x);
+    const T log_ratio = form == kLogRate ? input - log_x : log_far(ratio(rate, x));
+    const T deviance = x * log1p_minus_x(ratio(rate - x, x), log_ratio);
     return deviance - (T(0.5) * (kLog2Pi<T> + log_x) + stirling_rest(x));
   }
 
@@ -63,7 +64,7 @@ struct Poisson : OfCounts {  // rate | log_rate, count
   template <class T>
   VAE_EXT_INLINE static Gradients<T, 2> gradients_above_zero(int form, T g, T input, T x) {
     const T rate = rate_of(form, input), gap = x - rate;
-    return {{g * (form == kLogRate ? gap : gap / rate), T(0)}};
+    return {{g * (form == kLogRate ? gap : ratio(gap, rate)), T(0)}};
   }
 };
 
@@ -95,7 +96,7 @@ struct CountLaw {
       log_success = -(positive ? rest : size + rest);
       log_failure = -(positive ? size + rest : rest);
     } else {
-      const T scale = T(1) / (nonnegative_or_nan(mean) + theta);
+      const T scale = ratio(T(1), nonnegative_or_nan(mean) + theta);
       success = mean * scale;
       failure = theta * scale;
       log_success = log_failure = T(0);
@@ -108,9 +109,10 @@ struct CountLaw {
   };
   VAE_EXT_INLINE AtZero at_zero() const {
     if (form == kTotalCount) return {theta * log_failure, -theta * success, log_failure};
-    const T rest = log1p_minus_x(-success, log_of(failure));
+    const T rest = log1p_minus_x(-success, log_far(failure));
     // Both are negative. At theta = 0 the product is its limit, unless the mean is NaN.
-    const T value = theta == T(0) && mean == mean ? -theta : theta * (rest - success);
+    const T limit = -(theta + (mean - mean));
+    const T value = theta == T(0) ? limit : theta * (rest - success);
     return {value, -failure, rest};
   }
 
@@ -123,12 +125,12 @@ struct CountLaw {
     const T total = x + theta;
     if (form == kTotalCount) {
       const T gap = theta * success - x * failure;
-      return {gap / x, log_of(total / x) + log_success, -gap / theta,
-              log_of(total / theta) + log_failure};
+      return {ratio(gap, x), log_far(ratio(total, x)) + log_success, ratio(-gap, theta),
+              log_far(ratio(total, theta)) + log_failure};
     }
-    const T ratio = total / (mean + theta);
-    return {(mean - x) / x * failure, log_of(mean / x * ratio), (x - mean) / (mean + theta),
-            log_of(ratio)};
+    const T scale = mean + theta, growth = ratio(total, scale);
+    return {ratio(mean - x, x) * failure, log_far(ratio(mean, x) * growth), ratio(x - mean, scale),
+            log_far(growth)};
   }
 
   VAE_EXT_INLINE T deviance(T x) const {
@@ -138,7 +140,7 @@ struct CountLaw {
   // What the value is where count and mean agree.
   VAE_EXT_INLINE T height(T x) const {
     const T total = x + theta;
-    const T log_width = T(0.5) * (log_of(theta / total / x) - kLog2Pi<T>);
+    const T log_width = T(0.5) * (log_far(ratio(ratio(theta, total), x)) - kLog2Pi<T>);
     return log_width + (stirling_rest(total) - stirling_rest(theta) - stirling_rest(x));
   }
 
@@ -150,10 +152,11 @@ struct CountLaw {
   VAE_EXT_INLINE Slopes slopes(T x) const {
     const Deviations by = deviations(x);
     const T total = x + theta;
-    const T rest = T(0.5) * (x / total) / theta + (digamma_rest(total) - digamma_rest(theta));
+    const T rest =
+        ratio(T(0.5) * ratio(x, total), theta) + (digamma_rest(total) - digamma_rest(theta));
     const T bend = log1p_minus_x(by.d, by.log1p_d);
     if (form == kTotalCount) return {-x * by.u, (bend + by.d) + rest};
-    return {(x - mean) / mean * failure, bend + rest};
+    return {ratio(x - mean, mean) * failure, bend + rest};
   }
 
   // A derivative by theta as one by the second input.
@@ -198,13 +201,13 @@ VAE_EXT_INLINE T log_mixture(T l, T a, T b) {
   const Sigmoids<T> weight(l);
   // Near 0 by what is missing to 1, a sum of terms of one sign; elsewhere from the larger term.
   const T missing = weight.of * expm1_nonpositive(a) + weight.of_minus * expm1_nonpositive(b);
-  const T first = a + (l < T(0) ? l : T(0)), second = b - (l > T(0) ? l : T(0));
+  // NaN is neither.
+  const T first = a + (l > T(0) ? T(0) : l), second = b - (l < T(0) ? T(0) : l);
   const T most = first > second ? first : second, least = first > second ? second : first;
   const T other = (exp_nonpositive(least - most) - weight.e) * weight.most;
   const bool near = a > T(-1) && b > T(-1);
   const T sum = (near ? T(0) : most) + log1p_of(near ? missing : other);
-  const bool never = most == T(-INFINITY) && least == T(-INFINITY);  // and neither is NaN
-  return never && l == l ? most : sum;
+  return most == T(-INFINITY) ? most + least : sum;
 }
 
 // Its derivatives: how likely each part was, and by l.

@@ -11,7 +11,7 @@ VAE_EXT_NAMESPACE_BEGIN
 // cancels.
 template <class T>
 VAE_EXT_INLINE T kl_of_ratio(T r, T u) {
-  const T log_r = log_of(r);
+  const T log_r = log_far(r);
   // Of an infinite ratio the rest must not be infinite, too.
   const T rest = log1p_minus_x(u, log_r > T(1000) ? T(1000) : log_r);
   return (T(0.5) * u) * u - rest;

@@ -4,7 +4,7 @@
 // double goes through the C library.
 #pragma once
 
-#include "portable.h"
+#include "hardware.h"
 
 VAE_EXT_NAMESPACE_BEGIN
 
@@ -39,11 +39,34 @@ VAE_EXT_INLINE float multiply_add(float a, float b, float c) {
 #endif
 }
 
+// a / b where b and the quotient are normal numbers, to 1 unit in the last place, and the square
+// root of one: on a GPU without the branches that take care of all others.
+VAE_EXT_INLINE float quotient(float a, float b) {
+#if defined(VAE_EXT_HARDWARE_FUNCTIONS)
+  const float r = hardware_reciprocal(b), q = a * r;
+  return fmaf(fmaf(-q, b, a), r, q);
+#else
+  return a / b;
+#endif
+}
+VAE_EXT_INLINE double quotient(double a, double b) { return a / b; }
+
+VAE_EXT_INLINE float square_root(float x) {
+#if defined(VAE_EXT_HARDWARE_FUNCTIONS)
+  const float y = hardware_rsqrt(x), r = x * y;
+  return fmaf(fmaf(-r, r, x), 0.5f * y, r);
+#else
+  return sqrtf(x);
+#endif
+}
+VAE_EXT_INLINE double square_root(double x) { return sqrt(x); }
+
 // exp(y) = 2^k exp(r) with |r| <= ln2 / 2. What r has lost to rounding is r_lo.
 struct ReducedArgument {
   int32_t k;
   float r;
   float r_lo;
+  float power;  // 2^k
 };
 
 VAE_EXT_INLINE ReducedArgument reduce_argument(float y) {
@@ -55,7 +78,9 @@ VAE_EXT_INLINE ReducedArgument reduce_argument(float y) {
   const int32_t k = static_cast<int32_t>(bits_of(t) - bits_of(shift));
   const float leading = multiply_add(kf, -0x1.63p-1f, y);  // exact
   const float r = multiply_add(kf, 0x1.bd0106p-13f, leading);
-  return {k, r, multiply_add(kf, 0x1.bd0106p-13f, leading - r)};
+  // k is in the low bits of t, whose others are shifted out.
+  const float power = float_of((bits_of(t) << 23) + 0x3f800000u);
+  return {k, r, multiply_add(kf, 0x1.bd0106p-13f, leading - r), power};
 }
 
 struct ExpParts : ReducedArgument {
@@ -70,9 +95,21 @@ VAE_EXT_INLINE ExpParts split_exp(float y) {
   return {e, square * p, multiply_add(square, p, e.r)};
 }
 
+#if defined(VAE_EXT_HARDWARE_FUNCTIONS)
+// exp(y) within kBoundedExponent: 2^h, times 1 + what rounding h has lost of y.
+VAE_EXT_INLINE float hardware_exp(float y) {
+  const float h = y * 0x1.715476p+0f, e = hardware_exp2(h);
+  const float rest = fmaf(h, 0x1.05c61p-29f, fmaf(h, -0x1.62e43p-1f, y));
+  return fmaf(e, rest, e);
+}
+#endif
+
 // a * exp(y), finite wherever the product is: exp(y) alone may overflow or underflow.
 template <ExpRange kRange = ExpRange::kFull>
 VAE_EXT_INLINE float mul_exp(float a, float y) {
+#if defined(VAE_EXT_HARDWARE_FUNCTIONS)
+  if constexpr (kRange == ExpRange::kBounded) return a * hardware_exp(y);
+#endif
   if constexpr (kRange == ExpRange::kFull) {
     // Beyond 260 every normal float a has gone to inf or 0. The comparisons let NaN through.
     y = y > 260.f ? 260.f : y;
@@ -81,7 +118,7 @@ VAE_EXT_INLINE float mul_exp(float a, float y) {
   const ExpParts e = split_exp(y);
   const int32_t k = e.k;
   const float m = 1.f + e.expm1_r;
-  if constexpr (kRange == ExpRange::kBounded) return (a * power_of_two(k)) * m;
+  if constexpr (kRange == ExpRange::kBounded) return (a * e.power) * m;
   // 2^k in four factors, each a normal float. Those before m scale a subnormal a up before it is
   // rounded, and a large one down before m > 1 makes it overflow; the last, 2 or more where k > 0,
   // lets m < 1 come first.
@@ -146,25 +183,46 @@ constexpr bool kFused = false;
 template <ExpRange kRange, class T>
 constexpr bool kUsesFused = kFused && kRange == ExpRange::kBounded && sizeof(T) == sizeof(float);
 
+#if defined(VAE_EXT_HARDWARE_FUNCTIONS)
+// With exp from the hardware, a choice between two results is cheaper: the exponential, and near 0
+// a series. half_growth is (exp(d) - 1) / 2, half_rest (exp(d) - 1 - d) / 2, e = exp(d).
+VAE_EXT_INLINE float half_rest_by(float d, float e) {
+  const float far = fmaf(-0.5f, d, fmaf(0.5f, e, -0.5f));
+  return fabsf(d) < kSeriesEdge<float> ? half_series(d) : far;
+}
+VAE_EXT_INLINE float half_growth_by(float d, float e) {
+  const float far = fmaf(0.5f, e, -0.5f);
+  return fabsf(d) < kSeriesEdge<float> ? fmaf(0.5f, d, half_series(d)) : far;
+}
+#endif
+
 // s (1 + r) - 1 - d, exactly 0 for s = 1, and with what its rounding loses elsewhere; + s bend.
 VAE_EXT_INLINE float half_expm1_minus_x_fused(float d) {
+#if defined(VAE_EXT_HARDWARE_FUNCTIONS)
+  return half_rest_by(d, hardware_exp(d));
+#else
   const ReducedArgument e = reduce_argument(d);
   // One degree more than exp itself needs: here bend is all that there is near 0.
   const float c[] = {0x1p-1f,       0x1.555556p-3f,  0x1.5554eap-5f,
                      0x1.1110ep-7f, 0x1.6d4324p-10f, 0x1.a124f2p-13f};
   const float bend = (e.r * e.r) * polynomial(c, e.r);
-  const float s = power_of_two(e.k), base = s - 1.f;
+  const float s = e.power, base = s - 1.f;
   const float sum = multiply_add(s, e.r, base);
   const float line = (sum - d) + multiply_add(s, e.r, base - sum);
   const float whole = multiply_add(e.r_lo, 1.f + (e.r + bend), bend);
   return 0.5f * multiply_add(s, whole, line);
+#endif
 }
 
 VAE_EXT_INLINE float half_expm1_fused(float d) {
+#if defined(VAE_EXT_HARDWARE_FUNCTIONS)
+  return half_growth_by(d, hardware_exp(d));
+#else
   const ExpParts e = split_exp(d);
-  const float s = power_of_two(e.k);
+  const float s = e.power;
   const float growth = multiply_add(e.r_lo, 1.f + e.expm1_r, e.expm1_r);
   return 0.5f * multiply_add(s, growth, s - 1.f);
+#endif
 }
 
 // (exp(d) - 1 - d) / 2 >= 0: what a variance ratio exp(d) adds to a Gaussian KL.
@@ -198,8 +256,13 @@ struct GaussianExps {
   float half_expm1_minus_x;
 };
 VAE_EXT_INLINE GaussianExps gaussian_exps(float x) {
+#if defined(VAE_EXT_HARDWARE_FUNCTIONS)
+  // Not from one another: the square of sigma has twice its error.
+  const float sigma = hardware_exp(0.5f * x), e = hardware_exp(x);
+  return {sigma, half_growth_by(x, e), half_rest_by(x, e)};
+#else
   const ExpParts e = split_exp(0.5f * x);
-  const float s = power_of_two(e.k);
+  const float s = e.power;
   const float s2 = s * s;
   const float p = e.expm1_r;
   const float m = 1.f + p;
@@ -212,6 +275,7 @@ VAE_EXT_INLINE GaussianExps gaussian_exps(float x) {
   const float square = multiply_add(s2 * e.r, e.r, line);
   return {s * m, 0.5f * multiply_add(s2, p * (2.f + p), base),
           0.5f * multiply_add(s2 * bend, 2.f + (e.r + p), square)};
+#endif
 }
 
 // log(1 + f) for sqrt(1/2) <= 1 + f <= sqrt(2), less its leading f.
@@ -223,7 +287,7 @@ VAE_EXT_INLINE float log1p_less_f(float f) {
 
 // log(1 + e) for 0 <= e <= 1, relative to the value: log1p(1e-30) is 1e-30. It is 2 atanh(w / 2).
 VAE_EXT_INLINE float log1p_unit(float e) {
-  const float w = e / (1.f + 0.5f * e);
+  const float w = quotient(e, 1.f + 0.5f * e);
   const float z = w * w;
   const float c[] = {0x1.555556p-4f, 0x1.9998d4p-7f, 0x1.24c926p-9f, 0x1.bc8cf8p-12f,
                      0x1.dba26p-14f};
@@ -257,6 +321,22 @@ VAE_EXT_INLINE double minus_log_uniform<double>(uint32_t word) {
   return -log((static_cast<double>(word) + 0.5) * 0x1p-32);
 }
 
+// The square of Box-Muller's radius, -2 log(u).
+template <class T>
+VAE_EXT_INLINE T radius_squared(uint32_t word) {
+  return T(2) * minus_log_uniform<T>(word);
+}
+#if defined(VAE_EXT_HARDWARE_FUNCTIONS)
+template <>
+VAE_EXT_INLINE float radius_squared<float>(uint32_t word) {
+  // Near u = 1, where the logarithm of the float has no digits left, its series in u - 1.
+  const float x = static_cast<float>(static_cast<int32_t>(word)) * 0x1p-32f + 0x1p-33f;
+  const float u = static_cast<float>(word) * 0x1p-32f + 0x1p-33f;
+  const float c[] = {-2.f, 0x1.fff7ccp-1f, -0x1.5d8328p-1f};
+  return word >= 0xf8000000u ? x * polynomial(c, x) : -0x1.62e43p+0f * hardware_log2(u);
+}
+#endif
+
 // sin and cos of pi/4 x, |x| <= 1.
 VAE_EXT_INLINE void sincos_octant(float x, float* sine, float* cosine) {
   const float p[] = {-0x1.4abbcep-4f, 0x1.466bc2p-9f, -0x1.32ce1ep-15f, 0x1.4cb762p-22f};
@@ -286,12 +366,35 @@ VAE_EXT_INLINE double flip_sign(double x, uint32_t sign) { return sign >> 31 ? -
 template <class T>
 VAE_EXT_INLINE void sincos_turn(uint32_t word, T* sine, T* cosine) {
   const uint32_t shifted = word + 0x20000000u;  // quadrant in the top two bits
-  const int32_t rest = static_cast<int32_t>(shifted & 0x3fffffffu) - 0x20000000;
+  const int32_t rest = static_cast<int32_t>(word << 2);
   T s, c;
-  sincos_octant(static_cast<T>(rest) * T(0x1p-29), &s, &c);
+  sincos_octant(static_cast<T>(rest) * T(0x1p-31), &s, &c);
   const bool swap = (shifted & 0x40000000u) != 0;
   *sine = flip_sign(swap ? c : s, shifted);
   *cosine = flip_sign(swap ? s : c, shifted + 0x40000000u);
 }
+
+// Times r. On a GPU there is no quadrant to choose between: the polynomials reach over half a turn,
+// whose other half is the sign of r.
+template <class T>
+VAE_EXT_INLINE void sincos_turn_times(uint32_t word, T r, T* sine, T* cosine) {
+  T s, c;
+  sincos_turn(word, &s, &c);
+  *sine = r * s;
+  *cosine = r * c;
+}
+#if defined(VAE_EXT_HARDWARE_FUNCTIONS)
+template <>
+VAE_EXT_INLINE void sincos_turn_times(uint32_t word, float r, float* sine, float* cosine) {
+  const float p[] = {0x1.921fb6p+0f, -0x1.4abbc4p-1f, 0x1.4668fp-4f, -0x1.32531ep-8f,
+                     0x1.3e142p-13f};
+  const float q[] = {
+      1.f, -0x1.3bd3ccp+0f, 0x1.03c1eep-2f, -0x1.55d24ap-6f, 0x1.e16eacp-11f, -0x1.937d98p-16f};
+  const float y = static_cast<float>(static_cast<int32_t>(word << 1)) * 0x1p-31f, z = y * y;
+  r = flip_sign(r, word + 0x40000000u);
+  *sine = r * (y * polynomial(p, z));
+  *cosine = r * polynomial(q, z);
+}
+#endif
 
 VAE_EXT_NAMESPACE_END

@@ -52,6 +52,7 @@ template <class F>
 struct FirstForm {
   static constexpr int kInputs = F::kInputs, kRequired = F::kRequired, kNumbers = F::kNumbers;
   static constexpr int kTarget = F::kTarget;
+  static constexpr auto& kExponents = F::kExponents;
 
   template <ExpRange kRange, class... Inputs>
   VAE_EXT_INLINE static auto value(Inputs... inputs) {

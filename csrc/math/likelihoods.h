@@ -31,7 +31,7 @@ struct Bernoulli {  // logit, target
   VAE_EXT_INLINE static Gradients<T, 2> gradients(T g, T logit, T target) {
     const T e = mul_exp<kRange>(T(1), -fabs(logit));
     const T weight = logit > T(0) ? T(1) - target : target;
-    const T difference = weight - e / (T(1) + e);
+    const T difference = weight - quotient(e, T(1) + e);
     return {{(logit > T(0) ? -g : g) * difference, g * logit}};
   }
 };

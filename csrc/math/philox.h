@@ -12,7 +12,14 @@ struct PhiloxBlock {
 
 // The product of the low 32 bits of a lane with a constant. Vector lanes have their own overload.
 VAE_EXT_INLINE uint64_t multiply_low(uint64_t lane, uint32_t constant) {
+#if defined(__CUDA_ARCH__)
+  // Spelled out: of a product of 64 bits the compiler adds the upper parts, which are 0.
+  uint64_t product;
+  asm("mul.wide.u32 %0, %1, %2;" : "=l"(product) : "r"(static_cast<uint32_t>(lane)), "r"(constant));
+  return product;
+#else
   return (lane & 0xFFFFFFFFu) * constant;
+#endif
 }
 
 // Counters in the low halves of 64-bit lanes, the high halves being left as they come: then a
@@ -66,11 +73,8 @@ VAE_EXT_INLINE PhiloxBlock philox_block(uint64_t seed, uint64_t stream, uint64_t
 // Two independent standard normals from two words: the even and the odd element of a pair.
 template <class T>
 VAE_EXT_INLINE void box_muller(uint32_t word_even, uint32_t word_odd, T* even, T* odd) {
-  T sine, cosine;
-  const T radius = static_cast<T>(sqrt(T(2) * minus_log_uniform<T>(word_even)));
-  sincos_turn(word_odd, &sine, &cosine);
-  *even = radius * cosine;
-  *odd = radius * sine;
+  const T radius = square_root(radius_squared<T>(word_even));
+  sincos_turn_times(word_odd, radius, odd, even);
 }
 
 VAE_EXT_NAMESPACE_END

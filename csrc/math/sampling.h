@@ -26,11 +26,12 @@ VAE_EXT_INLINE T hard_bound_dx(T g, T x, T low, T high) {
 template <class T>
 VAE_EXT_INLINE T soft_bound(T x, T low, T high) {
   const T half = T(0.5) * (high - low), middle = low + half;
-  const T y = (x - middle) / half;
+  const T y = (x - middle) * (T(1) / half);
   // tanh(-|y|) = e / (2 + e), e = expm1(-2 |y|): relative to the value, so that x near 0 is not
-  // lost.
-  const T h = half_expm1(T(-2) * fabs(y));
-  const T t = h / (T(1) + h);
+  // lost. From 40 on it is -1.
+  const T size = T(2) * fabs(y);
+  const T h = half_expm1<ExpRange::kBounded>(size > T(80) ? T(-80) : -size);
+  const T t = quotient(h, T(1) + h);
   return middle + half * (y > T(0) ? -t : t);
 }
 
@@ -38,8 +39,8 @@ VAE_EXT_INLINE T soft_bound(T x, T low, T high) {
 template <class T>
 VAE_EXT_INLINE T soft_bound_dx(T g, T x, T low, T high) {
   const T half = T(0.5) * (high - low);
-  const T e = mul_exp(T(1), T(-2) * fabs((x - (low + half)) / half));
-  const T q = T(2) / (T(1) + e);
+  const T e = mul_exp(T(1), T(-2) * fabs((x - (low + half)) * (T(1) / half)));
+  const T q = quotient(T(2), T(1) + e);
   return g * (e * (q * q));
 }
 
@@ -47,6 +48,9 @@ VAE_EXT_INLINE T soft_bound_dx(T g, T x, T low, T high) {
 
 template <ExpRange kRange = ExpRange::kFull, class T>
 VAE_EXT_INLINE T reparameterize(int form, T mu, T scale, T eps) {
+  if constexpr (kUsesFused<kRange, T>) {  // in one rounding, wherever sigma is at hand
+    return multiply_add(eps, times_sigma<kRange>(form, T(1), scale), mu);
+  }
   return mu + times_sigma<kRange>(form, eps, scale);
 }
 
@@ -86,21 +90,28 @@ struct SampleGradients {
   T mu, logvar;
 };
 
-// For incoming gradients of z, log q and log p; d log p / dz = -z.
+// For incoming gradients of z, log q and log p; d log p / dz = -z. score = grad_q eps / sigma, and
+// step = sigma eps.
+template <DrawGradient kGradient, class T>
+VAE_EXT_INLINE SampleGradients<T> sample_gradients_of(T grad_z, T grad_q, T grad_p, T mu, T eps,
+                                                      T score, T step) {
+  const T square = (T(0.5) * eps) * eps;
+  if constexpr (kGradient == DrawGradient::kScore) return {score, grad_q * (square - T(0.5))};
+  const T path = grad_z - grad_p * (mu + step);
+  const T by_logvar = path * (T(0.5) * step);
+  if constexpr (kGradient == DrawGradient::kStickingTheLanding)
+    return {path - score, by_logvar - grad_q * square};
+  return {path, by_logvar - T(0.5) * grad_q};
+}
+
 template <DrawGradient kGradient, ExpRange kRange = ExpRange::kFull, class T>
 VAE_EXT_INLINE SampleGradients<T> sample_gradients(T grad_z, T grad_q, T grad_p, T mu, T logvar,
                                                    T eps) {
   const T half = T(0.5) * logvar;
   const T score =
       kGradient == DrawGradient::kReparameterized ? T(0) : mul_exp<kRange>(grad_q * eps, -half);
-  const T square = (T(0.5) * eps) * eps;
-  if constexpr (kGradient == DrawGradient::kScore) return {score, grad_q * (square - T(0.5))};
-  const T step = mul_exp<kRange>(eps, half);
-  const T path = grad_z - grad_p * (mu + step);
-  const T by_logvar = path * (T(0.5) * step);
-  if constexpr (kGradient == DrawGradient::kStickingTheLanding)
-    return {path - score, by_logvar - grad_q * square};
-  return {path, by_logvar - T(0.5) * grad_q};
+  const T step = kGradient == DrawGradient::kScore ? T(0) : mul_exp<kRange>(eps, half);
+  return sample_gradients_of<kGradient>(grad_z, grad_q, grad_p, mu, eps, score, step);
 }
 
 // ---- A sample and its KL, which share an exponential; their gradients meet in mu and logvar ----
@@ -115,7 +126,7 @@ VAE_EXT_INLINE SampleAndKL<T> reparameterize_with_kl(int form, T mu, T scale, T 
   if constexpr (kUsesFused<kRange, T>) {
     if (form == ScaleForm::kLogvar) {
       const GaussianExps e = gaussian_exps(scale);
-      return {mu + eps * e.sigma, (T(0.5) * mu) * mu + e.half_expm1_minus_x};
+      return {multiply_add(eps, e.sigma, mu), (T(0.5) * mu) * mu + e.half_expm1_minus_x};
     }
   }
   return {reparameterize<kRange>(form, mu, scale, eps),

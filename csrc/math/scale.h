@@ -31,7 +31,7 @@ VAE_EXT_INLINE T over_sigma(int form, T a, T scale) {
 // The logarithm of the variance.
 template <class T>
 VAE_EXT_INLINE T logvar_of(int form, T scale) {
-  if (form == ScaleForm::kStd) return T(2) * log_of(scale);
+  if (form == ScaleForm::kStd) return T(2) * log_far(scale);
   return form == ScaleForm::kLogStd ? T(2) * scale : scale;
 }
 

@@ -36,7 +36,7 @@ inline Storage storage_of(ScalarType t) {
   }
 }
 
-inline int64_t size_of(Storage s) {
+VAE_EXT_INLINE constexpr int64_t size_of(Storage s) {
   switch (s) {
     case Storage::kFloat:
     case Storage::kInt32:

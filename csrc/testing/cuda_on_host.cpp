@@ -24,8 +24,8 @@ EXPORT int64_t offset(int64_t i, int ndim, const int64_t* sizes, const int64_t* 
 }
 
 // How sums are cut up: blocks, events of a block, pieces of an event, elements of a piece.
-EXPORT void sum_plan(int64_t events, int64_t size, bool share_blocks, int64_t* out) {
-  const SumPlan plan(events, size, share_blocks);
+EXPORT void sum_plan(int64_t events, int64_t size, int width, int sums, bool share, int64_t* out) {
+  const SumPlan plan(events, size, width, sums, share);
   out[0] = plan.blocks();
   out[1] = plan.events_per_block;
   out[2] = plan.chunks;

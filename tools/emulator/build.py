@@ -68,7 +68,7 @@ class Emulator:
         )
         self.runtime.launches.restype = ctypes.c_int64
         self.runtime.emulator_problems.restype = ctypes.c_int64
-        self.runtime.emulator_run_blocks.argtypes = [ctypes.c_uint64, ctypes.c_uint64]
+        self.runtime.emulator_run_blocks.argtypes = [ctypes.c_int64, ctypes.c_int]
         torch.ops.load_library(str((folder / "_cuda.so").resolve()))
 
     def launches(self) -> int:
@@ -78,9 +78,9 @@ class Emulator:
         """How often a kernel did what a card does not, or not reliably; printed by kind."""
         return int(self.runtime.emulator_problems())
 
-    def run_blocks(self, first: int = 0, most: int = 2**62) -> None:
-        """Of the launches that follow, these blocks alone."""
-        self.runtime.emulator_run_blocks(first, most)
+    def run_blocks(self, most: int = 2**62, *, last: bool = False) -> None:
+        """Of the launches that follow, the first or the last blocks alone."""
+        self.runtime.emulator_run_blocks(most, int(last))
 
     def forget_counts(self) -> None:
         self.runtime.emulator_forget_counts()

@@ -18,7 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-INSTRUCTION = re.compile(r"\s+/\*([0-9a-f]{4,})\*/\s+(.*?)\s*;\s+/\* 0x[0-9a-f]{16} \*/")
+INSTRUCTION = re.compile(r"\s+/\*([0-9a-f]{4,})\*/\s+(.*?)\s*;\s+/\* 0x([0-9a-f]{16}) \*/")
+NOT_A_NUMBER = re.compile(r"[-+]?[QS]NAN\b")
 FUNCTION = re.compile(r"\s+Function : (\S+)")
 RESOURCES = re.compile(
     r"Compiling entry function '(\S+)' for '(sm_\d+)'.*?Used (\d+) registers", re.DOTALL
@@ -86,7 +87,9 @@ def code_of(sass: Iterator[str]) -> dict[str, list[tuple[str, str]]]:
     for line in sass:
         instruction = INSTRUCTION.match(line)
         if instruction:
-            current.append((instruction[1], instruction[2]))
+            pc, text, encoding = instruction.groups()
+            # Which one is only in the encoding, whose upper half is the immediate.
+            current.append((pc, NOT_A_NUMBER.sub(f"0x{encoding[:8]}", text)))
             continue
         function = FUNCTION.match(line)
         if function:
@@ -115,7 +118,8 @@ def short_title(demangled: str) -> str:
 def extract(source: Path, architecture: int) -> Path:
     """The program of an object's kernels for one architecture."""
     program = source.with_suffix(f".sm_{architecture}.program")
-    if program.exists() and program.stat().st_mtime > source.stat().st_mtime:
+    newest = max(source.stat().st_mtime, Path(__file__).stat().st_mtime)
+    if program.exists() and program.stat().st_mtime > newest:
         return program
     registers = {
         name: int(used)

@@ -144,6 +144,8 @@ void Block::run_control(Warp& w, const Instruction& i, Lanes group, Lanes on) {
         w.pc[l] = next + w.registers[i[0].index][l] + static_cast<uint32_t>(i.displacement);
       }
     }
+  } else if (i.opcode == "BRXU") {
+    move(w, on, next + w.uniform[i[0].index] + static_cast<uint32_t>(i.displacement));
   } else if (i.opcode == "CALL") {
     move(w, on, i.target);
   } else if (i.opcode == "RET") {
@@ -180,6 +182,10 @@ void Block::run_control(Warp& w, const Instruction& i, Lanes group, Lanes on) {
     }
   } else if (i.opcode == "WARPSYNC") {
     if (group != live) problem("a barrier of a warp with lanes apart in " + kernel.title);
+    if (!i.operands.empty() && i[0].kind == Kind::kImmediate &&
+        (group & ~static_cast<Lanes>(i[0].bits)) != 0) {
+      problem("lanes at a barrier of a warp that does not name them in " + kernel.title);
+    }
     move(w, on, next);
   } else if (i.opcode == "EXIT") {
     for (int l = 0; l < kLanes; ++l) {

@@ -95,10 +95,9 @@ bool is_digit(char c) { return std::isdigit(static_cast<unsigned char>(c)) != 0;
 bool parse_number(std::string_view s, Operand& o) {
   const bool negative = s[0] == '-';
   const std::string_view size = s[0] == '-' || s[0] == '+' ? s.substr(1) : s;
-  if (size == "INF" || size == "QNAN" || size == "SNAN") {
+  if (size == "INF") {
     o.is_float = true;
-    o.number = size == "INF" ? std::numeric_limits<double>::infinity()
-                             : std::numeric_limits<double>::quiet_NaN();
+    o.number = std::numeric_limits<double>::infinity();
     if (negative) o.number = -o.number;
   } else if (size.starts_with("0x")) {
     o.bits = static_cast<uint64_t>(hexadecimal(s));
@@ -243,7 +242,7 @@ Instruction parse_instruction(uint32_t pc, std::string_view text) {
       space == std::string_view::npos ? std::string_view() : trimmed(text.substr(space));
   i.opcode = std::string(names[0]);
   for (size_t k = 1; k < names.size(); ++k) parse_modifier(names[k], i);
-  if (i.opcode == "RET" || i.opcode == "BRX") {  // "R2 0x0"
+  if (i.opcode == "RET" || i.opcode == "BRX" || i.opcode == "BRXU") {  // "R2 0x0"
     const size_t last = rest.rfind(' ');
     i.operands.push_back(parse_operand(rest.substr(0, last)));
     i.displacement = static_cast<int32_t>(hexadecimal(trimmed(rest.substr(last))));

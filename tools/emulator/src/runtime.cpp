@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -39,8 +40,9 @@ std::map<const void*, std::string>& names() {
 thread_local Configuration pushed;
 uint64_t launches = 0;
 
-// Of a launch, the blocks that are run: [first, first + most).
-uint64_t first_block = 0, most_blocks = ~uint64_t{0};
+// Of a launch, the blocks that are run: so many at most, the first or the last.
+int64_t most_blocks = INT64_MAX;
+bool from_the_end = false;
 
 const char* running = "no kernel";
 
@@ -76,8 +78,9 @@ void launch(const std::string& name, unsigned grid, unsigned threads, void** arg
                 static_cast<size_t>(p.size));
   }
   Block block(kernel, bank0, threads);
-  const uint64_t end = most_blocks > grid - first_block ? grid : first_block + most_blocks;
-  for (uint64_t b = first_block; b < end; ++b) block.run(static_cast<uint32_t>(b));
+  const int64_t count = std::min<int64_t>(most_blocks, grid),
+                first = from_the_end ? grid - count : 0;
+  for (int64_t n = 0; n < count; ++n) block.run(static_cast<uint32_t>(first + n));
 }
 
 const char* pipe_name(Pipe pipe) {
@@ -171,9 +174,9 @@ EXPORT int64_t emulator_problems() {
   sass::print_problems();
   return static_cast<int64_t>(sass::problem_count());
 }
-EXPORT void emulator_run_blocks(uint64_t first, uint64_t most) {
-  sass::first_block = first;
+EXPORT void emulator_run_blocks(int64_t most, int last) {
   sass::most_blocks = most;
+  sass::from_the_end = last != 0;
 }
 EXPORT void emulator_disturb(int on) { sass::disturb_special_functions(on != 0); }
 EXPORT void emulator_forget_counts() {

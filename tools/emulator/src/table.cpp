@@ -24,7 +24,7 @@ const std::map<std::string_view, Entry> kTable = {
     {"SEL", {sel, Pipe::kAlu, "d = p ? a : b"}},
     {"SHF", {shf, Pipe::kAlu, "d = {c, a} shifted by b, its lower or upper half"}},
     {"IABS", {iabs, Pipe::kAlu, "d = |a|"}},
-    {"VIADD", {viadd, Pipe::kAlu, "d = a + b"}},
+    {"VIADD", {viadd, Pipe::kFma, "d = a + b"}},
     {"VIMNMX", {vimnmx, Pipe::kAlu, "d = p ? min(a, b) : max(a, b)"}},
     {"IMNMX", {vimnmx, Pipe::kAlu, "as VIMNMX"}},
     {"VIADDMNMX", {viaddmnmx, Pipe::kAlu, "d = p ? min(a + b, c) : max(a + b, c)"}},
@@ -76,6 +76,7 @@ const std::map<std::string_view, Entry> kTable = {
     // Control flow: block.cpp
     {"BRA", {nullptr, Pipe::kControl, "goes to the target"}},
     {"BRX", {nullptr, Pipe::kControl, "goes to the sum of a register and an immediate"}},
+    {"BRXU", {nullptr, Pipe::kControl, "as BRX, by a register that the lanes share"}},
     {"CALL", {nullptr, Pipe::kControl, "goes to the target; the return address is in a register"}},
     {"RET", {nullptr, Pipe::kControl, "goes to where a register says"}},
     {"BSSY", {nullptr, Pipe::kControl, "these lanes will meet"}},

@@ -1,0 +1,82 @@
+"""The tables of docs/gpu.md, from the committed results: what a card measured, and beside it what
+the emulator had predicted at best.
+
+    python -m benchmarks.gpu_page
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs/gpu.md"
+RESULTS = ROOT / "benchmarks/results/h100.json"
+COUNTERS = ROOT / "benchmarks/results/h100-counters.json"
+COPY = 3.0e12  # bytes a second, read and written
+MARKS = (
+    ("<!-- steps -->", "<!-- end of steps -->"),
+    ("<!-- kernels -->", "<!-- end of kernels -->"),
+)
+
+
+def lines(head: list[str], rows: list[list[str]], left: int) -> str:
+    rule = ["---"] * left + ["---:"] * (len(head) - left)
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, rule, *rows])
+
+
+def steps(document: dict[str, Any]) -> str:
+    """Forward and backward, beside what people write."""
+    rows = []
+    for r in document["results"]:
+        times = {name: t["p50"] for name, t in r["times"].items()}
+        ours, copy = times["vae_ext"], times["copy"]
+        others = [f"{times[b] / ours:.1f}" for b in ("eager", "distributions", "compile")]
+        size = f"{r['rows']} × {r['columns']}"
+        rows.append(
+            [r["op"], r["dtype"], size, f"{ours:.3f}", f"{100 * copy / ours:.0f} %", *others]
+        )
+    head = ["op", "dtype", "size", "ms", "of a copy", "eager", "distributions", "compile"]
+    return lines([*head[:5], *(f"{b} / ours" for b in head[5:])], rows, 3)
+
+
+def kernels(document: dict[str, Any]) -> str:
+    """Each kernel of those steps at the large size: what it reached, and its ceiling."""
+    rows = []
+    for k in document["kernels"]:
+        if k["nanoseconds"] < 20_000:  # those that have next to nothing to do
+            continue
+        elements = k["rows"] * k["columns"]
+        moved = (k["read"] + k["written"]) / k["nanoseconds"] * 1e9
+        instructions = 32 * k["instructions"] / elements
+        issue = 128 * 132 * 1.755e9 / instructions  # elements a second
+        ceiling = min(1.0, issue * (k["read"] + k["written"]) / elements / COPY)
+        name = k["kernel"].split("_kernel")[0]
+        rows.append(
+            [
+                k["op"],
+                k["dtype"],
+                name,
+                f"{instructions:.1f}",
+                f"{k['registers']:.0f}",
+                f"{k['warps %']:.0f} %",
+                f"{k['issue %']:.0f} %",
+                f"{100 * ceiling:.0f} %",
+                f"{100 * moved / COPY:.0f} %",
+            ]
+        )
+    head = ["op", "dtype", "kernel", "instructions", "registers", "warps", "issue slots"]
+    return lines([*head, "ceiling", "reached"], rows, 3)
+
+
+def page(text: str) -> str:
+    tables = [steps(json.loads(RESULTS.read_text())), kernels(json.loads(COUNTERS.read_text()))]
+    for (begin, end), table in zip(MARKS, tables, strict=True):
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n\n{table}\n\n{end}{rest.split(end)[1]}"
+    return text
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(PAGE.read_text()))
