@@ -21,6 +21,16 @@ MARKS = (
 )
 
 
+def gains(baseline: str) -> str:
+    """Of the tensors of 2^24 elements and more, in any op and dtype: the least and the most."""
+    ratios = [
+        r["times"][baseline]["p50"] / r["times"]["vae_ext"]["p50"]
+        for r in json.loads(RESULTS.read_text())["results"]
+        if r["rows"] * r["columns"] >= 1 << 24
+    ]
+    return f"{min(ratios):.1f} to {max(ratios):.1f} ×"
+
+
 def lines(head: list[str], rows: list[list[str]], left: int) -> str:
     rule = ["---"] * left + ["---:"] * (len(head) - left)
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, rule, *rows])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import vae_ext
-from benchmarks import table
+from benchmarks import gpu_page, table
 from tests.rows import public
 from tests.test_modes import FORWARD
 from tests.test_onnx import REFUSED as ONNX_REFUSED
@@ -81,3 +81,11 @@ def test_tables_are_the_results(page: str, results: str, row: Callable[[Any], st
     measured = json.loads((ROOT / "benchmarks/results" / results).read_text())["results"]
     for result in measured:
         assert row(result) in text
+
+
+def test_the_page_of_the_gpu() -> None:
+    """As `python -m benchmarks.gpu_page` writes it from the results."""
+    text = gpu_page.PAGE.read_text()
+    assert gpu_page.page(text) == text
+    for baseline in ("eager", "compile"):
+        assert gpu_page.gains(baseline) in README.replace("\n", " ")

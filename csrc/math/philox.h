@@ -2,7 +2,7 @@
 // Box-Muller: noise as a pure function of (seed, stream, index), on any device, in any order.
 #pragma once
 
-#include "elementary.h"
+#include "box_muller.h"
 
 VAE_EXT_NAMESPACE_BEGIN
 
@@ -68,13 +68,6 @@ VAE_EXT_INLINE PhiloxBlock philox_block(uint64_t seed, uint64_t stream, uint64_t
   return philox4x32_10(static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32),
                        static_cast<uint32_t>(stream), static_cast<uint32_t>(stream >> 32),
                        static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32));
-}
-
-// Two independent standard normals from two words: the even and the odd element of a pair.
-template <class T>
-VAE_EXT_INLINE void box_muller(uint32_t word_even, uint32_t word_odd, T* even, T* odd) {
-  const T radius = square_root(radius_squared<T>(word_even));
-  sincos_turn_times(word_odd, radius, odd, even);
 }
 
 VAE_EXT_NAMESPACE_END
