@@ -5,18 +5,18 @@
 
 namespace sass {
 
-#define SASS_HANDLERS(X)                                                                           \
-  X(iadd3)                                                                                         \
-  X(imad)                                                                                          \
-  X(isetp) X(lea) X(lop3) X(plop3) X(sel) X(shf) X(iabs) X(viadd) X(vimnmx) X(viaddmnmx) X(prmt)   \
-      X(p2r) X(r2p) X(mov) X(popc) X(flo) X(nop) X(fadd) X(fmul) X(ffma) X(fsel) X(fmnmx) X(fsetp) \
-          X(fchk) X(mufu) X(hfma2) X(frnd) X(dadd) X(dmul) X(dfma) X(dmnmx) X(dsetp) X(f2f)        \
-              X(f2fp) X(hadd2) X(f2i) X(i2f) X(ldc) X(ldg) X(stg) X(lds) X(sts) X(shfl) X(s2r)     \
-                  X(cs2r) X(vote)
+using Run = void(Warp& w, const Instruction& i, Lanes on);
 
-#define SASS_DECLARE(name) void name(Warp& w, const Instruction& i, Lanes on);
-SASS_HANDLERS(SASS_DECLARE)
-#undef SASS_DECLARE
+// integers.cpp
+Run iadd3, imad, isetp, lea, shf, iabs, viadd, vimnmx, viaddmnmx, nop;
+// logic.cpp
+Run lop3, plop3, sel, prmt, p2r, r2p, mov, popc;
+// floats.cpp
+Run fadd, fmul, ffma, fsel, fmnmx, fsetp, fchk, mufu, hfma2, frnd, dadd, dmul, dfma, dmnmx, dsetp;
+// conversions.cpp
+Run f2f, f2fp, hadd2, f2i, i2f;
+// memory.cpp
+Run ldc, ldg, stg, lds, sts, shfl, s2r, cs2r, flo;
 
 // Results of the special-function unit moved by one unit in the last place, up or down: what a card
 // may give instead.

@@ -232,8 +232,6 @@ void shfl(Warp& w, const Instruction& i, Lanes on) {
   write(w, i[1], out, on);
 }
 
-void vote(Warp& w, const Instruction& i, Lanes) { problem("not known: " + i.text), (void)w; }
-
 void s2r(Warp& w, const Instruction& i, Lanes on) {
   Row out;
   const std::string& name = i[1].text;
