@@ -12,6 +12,7 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -19,9 +20,11 @@ from hypothesis import HealthCheck, settings
 
 import vae_ext
 from tests import devices
-from tools.emulator.build import Emulator
 
-EMULATOR = pytest.StashKey[Emulator]()
+if TYPE_CHECKING:
+    pass
+
+EMULATOR = pytest.StashKey["Emulator"]()
 
 # The same examples every time; thousands of new ones with --hypothesis-profile=thorough.
 COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None}
@@ -75,6 +78,8 @@ def pytest_configure(config: pytest.Config) -> None:
         torch.ops.load_library(library)  # its kernels replace those of the CPU key
     folder = config.getoption("--cuda-emulated")
     if folder:
+        from tools.emulator.build import Emulator
+
         architecture = config.getoption("--architecture")
         config.stash[EMULATOR] = Emulator(Path(folder), architecture)
     devices.machine_code = bool(folder) or config.getoption("--device") == "cuda"
