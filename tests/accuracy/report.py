@@ -29,7 +29,7 @@ set, {of_counts:,} of counts.
   limits of float32 in its own units. Results in half precision are one rounding of a float32 result.
 
 Measured on {machine}; by {levels}. (`make accuracy ARGS="--device cuda"` is for a machine with a GPU, whose
-limits are the contract's for CUDA; it has not been measured yet.)
+limits are the contract's for CUDA; what an H100 measured is on [its page](gpu.md).)
 """
 
 EXCEPTIONS = """
