@@ -14,7 +14,6 @@ constexpr int kMaxRows = 2;  // inputs whose gradients are summed in one pass
 template <class Formula>
 struct ColumnMap : Map<Formula, 0> {
   using Base = Map<Formula, 0>;
-  static constexpr bool kHeavy = true;
   int row[kMaxRows] = {-1, -1};
 
   template <class V, class Terms>

@@ -10,38 +10,30 @@ void saturate(const Instruction& i, FloatRow& x) {
   for (float& v : x) v = v > 0.f ? (v < 1.f ? v : 1.f) : 0.f;
 }
 
-template <class T>
-bool holds(Compare c, T a, T b) {
-  switch (c) {
-    case Compare::kLT:
-      return a < b;
-    case Compare::kEQ:
-      return a == b;
-    case Compare::kLE:
-      return a <= b;
-    case Compare::kGT:
-      return a > b;
-    case Compare::kNE:
-      return a < b || a > b;
-    case Compare::kGE:
-      return a >= b;
-    case Compare::kLTU:
-      return !(a >= b);
-    case Compare::kEQU:
-      return !(a < b || a > b);
-    case Compare::kLEU:
-      return !(a > b);
-    case Compare::kGTU:
-      return !(a <= b);
-    case Compare::kNEU:
-      return !(a == b);
-    case Compare::kGEU:
-      return !(a < b);
-    case Compare::kNAN:
-      return a != a || b != b;
-    default:
-      return a == a && b == b;
-  }
+// d = a op b, rounded as the instruction says.
+template <class Operation>
+void combine_floats(Warp& w, const Instruction& i, Lanes on, Operation operation) {
+  const Rounding rounding(i);
+  FloatRow a, b;
+  floats(w, i[1], a, i.has(kFlush));
+  floats(w, i[2], b, i.has(kFlush));
+  opaque(a);
+  for (int l = 0; l < kLanes; ++l) a[l] = operation(a[l], b[l]);
+  opaque(a);
+  saturate(i, a);
+  write_floats(w, i[0], a, on, i.has(kFlush));
+}
+
+template <class Operation>
+void combine_doubles(Warp& w, const Instruction& i, Lanes on, Operation operation) {
+  const Rounding rounding(i);
+  DoubleRow a, b;
+  doubles(w, i[1], a);
+  doubles(w, i[2], b);
+  opaque(a);
+  for (int l = 0; l < kLanes; ++l) a[l] = operation(a[l], b[l]);
+  opaque(a);
+  write_doubles(w, i[0], a, on);
 }
 
 template <class T>
@@ -81,27 +73,11 @@ float moved(float x, float y) {
 void disturb_special_functions(bool on) { disturbed = on; }
 
 void fadd(Warp& w, const Instruction& i, Lanes on) {
-  const Rounding rounding(i);
-  FloatRow a, b;
-  floats(w, i[1], a, i.has(kFlush));
-  floats(w, i[2], b, i.has(kFlush));
-  opaque(a);
-  for (int l = 0; l < kLanes; ++l) a[l] += b[l];
-  opaque(a);
-  saturate(i, a);
-  write_floats(w, i[0], a, on, i.has(kFlush));
+  combine_floats(w, i, on, [](float a, float b) { return a + b; });
 }
 
 void fmul(Warp& w, const Instruction& i, Lanes on) {
-  const Rounding rounding(i);
-  FloatRow a, b;
-  floats(w, i[1], a, i.has(kFlush));
-  floats(w, i[2], b, i.has(kFlush));
-  opaque(a);
-  for (int l = 0; l < kLanes; ++l) a[l] *= b[l];
-  opaque(a);
-  saturate(i, a);
-  write_floats(w, i[0], a, on, i.has(kFlush));
+  combine_floats(w, i, on, [](float a, float b) { return a * b; });
 }
 
 void ffma(Warp& w, const Instruction& i, Lanes on) {
@@ -218,25 +194,11 @@ void frnd(Warp& w, const Instruction& i, Lanes on) {
 }
 
 void dadd(Warp& w, const Instruction& i, Lanes on) {
-  const Rounding rounding(i);
-  DoubleRow a, b;
-  doubles(w, i[1], a);
-  doubles(w, i[2], b);
-  opaque(a);
-  for (int l = 0; l < kLanes; ++l) a[l] += b[l];
-  opaque(a);
-  write_doubles(w, i[0], a, on);
+  combine_doubles(w, i, on, [](double a, double b) { return a + b; });
 }
 
 void dmul(Warp& w, const Instruction& i, Lanes on) {
-  const Rounding rounding(i);
-  DoubleRow a, b;
-  doubles(w, i[1], a);
-  doubles(w, i[2], b);
-  opaque(a);
-  for (int l = 0; l < kLanes; ++l) a[l] *= b[l];
-  opaque(a);
-  write_doubles(w, i[0], a, on);
+  combine_doubles(w, i, on, [](double a, double b) { return a * b; });
 }
 
 void dfma(Warp& w, const Instruction& i, Lanes on) {

@@ -33,24 +33,6 @@ void add_carries(Warp& w, const Instruction& i, size_t from, Row64& sum) {
   }
 }
 
-template <class T>
-bool holds(Compare c, T a, T b) {
-  switch (c) {
-    case Compare::kLT:
-      return a < b;
-    case Compare::kEQ:
-      return a == b;
-    case Compare::kLE:
-      return a <= b;
-    case Compare::kGT:
-      return a > b;
-    case Compare::kNE:
-      return a != b;
-    default:
-      return a >= b;
-  }
-}
-
 }  // namespace
 
 void iadd3(Warp& w, const Instruction& i, Lanes on) {

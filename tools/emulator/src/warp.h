@@ -191,6 +191,41 @@ Lanes lanes_where(Test test) {
   return found;
 }
 
+// NaN is unordered: .LTU and its like hold for it, .LT and its like do not.
+template <class T>
+bool holds(Compare c, T a, T b) {
+  switch (c) {
+    case Compare::kLT:
+      return a < b;
+    case Compare::kEQ:
+      return a == b;
+    case Compare::kLE:
+      return a <= b;
+    case Compare::kGT:
+      return a > b;
+    case Compare::kNE:
+      return a < b || a > b;
+    case Compare::kGE:
+      return a >= b;
+    case Compare::kLTU:
+      return !(a >= b);
+    case Compare::kEQU:
+      return !(a < b || a > b);
+    case Compare::kLEU:
+      return !(a > b);
+    case Compare::kGTU:
+      return !(a <= b);
+    case Compare::kNEU:
+      return !(a == b);
+    case Compare::kGEU:
+      return !(a < b);
+    case Compare::kNAN:
+      return a != a || b != b;
+    default:
+      return a == a && b == b;
+  }
+}
+
 inline Lanes combined(const Instruction& i, Lanes a, Lanes b) {
   return i.combine == Combine::kAnd ? (a & b) : i.combine == Combine::kOr ? (a | b) : (a ^ b);
 }
