@@ -83,6 +83,7 @@ def pytest_configure(config: pytest.Config) -> None:
         architecture = config.getoption("--architecture")
         config.stash[EMULATOR] = Emulator(Path(folder), architecture)
     devices.machine_code = bool(folder) or config.getoption("--device") == "cuda"
+    devices.cuda_kernels = devices.machine_code or kernels_are_cuda(config)
 
 
 def kernels_are_cuda(config: pytest.Config) -> bool:

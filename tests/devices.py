@@ -10,6 +10,19 @@ from torch import Tensor
 # Whether the kernels are a card's machine code, on one or emulated, for which the contract has
 # limits of its own: conftest.py says so.
 machine_code = False
+# Whether the kernels are those of CUDA: there too, or compiled for the host.
+cuda_kernels = False
+
+
+def assert_same_sum(got: Tensor, want: Tensor) -> None:
+    """The same bits; of CUDA's kernels, which add groups of elements as floats, nearly so: which
+    elements are a group depends on the layout."""
+    if cuda_kernels and got.dtype != torch.float64:
+        torch.testing.assert_close(
+            got, want, rtol=1e-6, atol=1e-6 * float(want.detach().abs().max())
+        )
+    else:
+        assert torch.equal(got, want)
 
 
 def device() -> torch.device:

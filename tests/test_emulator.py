@@ -15,7 +15,7 @@ import torch
 
 from tests.test_cuda_build import tools
 from tools.emulator import model
-from tools.emulator.__main__ import Counted, compare, pytest_command
+from tools.emulator.__main__ import Counted, by_opcode, compare, pytest_command
 from tools.emulator.build import build, objects_of
 from tools.emulator.extract import MissingToolError, cuobjdump, extract_all
 from tools.emulator.rows import Row
@@ -102,9 +102,15 @@ def test_the_model(tmp_path: Path) -> None:
     assert counts.elements == 2048
     assert counts.pipes == {"fma": 1.5, "alu": 0.5, "lsu": 0.375}
     assert counts.instructions == 2.375
+    assert counts.opcodes == {"FFMA": 1.5, "LOP3 96": 0.5, "LDG": 0.25, "LDS": 0.125}
+    assert by_opcode(counts) == "1.5 FFMA, 0.5 LOP3 96, 0.4 others"
     assert counts.moved == 1.0
     assert counts.extra_rounds == 1.0
     assert counts.accesses == {"LDG.E.128": 1.0, "LDS": 0.5}
+    counts.accesses |= {"LDG.E.U16.CONSTANT": 2.0, "LDG.E": 0.01}
+    assert counts.widths("LDG") == "16, 128"  # the usual first, without the rare one
+    assert counts.widths("LDS") == "32"
+    assert counts.widths("STG") == ""
     assert counts.blocks == 6  # of 40 registers
     share, limit = counts.ceiling(0.001, "H100")
     assert limit == "issue"

@@ -66,18 +66,20 @@ VAE_EXT_SCALE_LOOP(reparameterize_with_kl_dscale, 2)
 
 template <class T>
 void bound_tile(int n, bool soft, T* __restrict out, const T* x, T low, T high) {
+  const Range<T> in(low, high);
   if (soft) {
-    for (int i = 0; i < n; ++i) out[i] = soft_bound(x[i], low, high);
+    for (int i = 0; i < n; ++i) out[i] = soft_bound(x[i], in);
   } else {
-    for (int i = 0; i < n; ++i) out[i] = hard_bound(x[i], low, high);
+    for (int i = 0; i < n; ++i) out[i] = hard_bound(x[i], in);
   }
 }
 template <class T>
 void bound_gradient_tile(int n, bool soft, T* __restrict g, const T* x, T low, T high) {
+  const Range<T> in(low, high);
   if (soft) {
-    for (int i = 0; i < n; ++i) g[i] = soft_bound_dx(g[i], x[i], low, high);
+    for (int i = 0; i < n; ++i) g[i] = soft_bound_dx(g[i], x[i], in);
   } else {
-    for (int i = 0; i < n; ++i) g[i] = hard_bound_dx(g[i], x[i], low, high);
+    for (int i = 0; i < n; ++i) g[i] = hard_bound_dx(g[i], x[i], in);
   }
 }
 

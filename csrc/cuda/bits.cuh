@@ -9,6 +9,7 @@ namespace vae_ext {
 // A group as it lies in memory; at most 8 floats or 4 doubles.
 struct Bits {
   uint32_t word[8];
+  VAE_EXT_DEVICE Bits() {}  // which says nothing of the words: setting them takes instructions
 };
 
 // kBytes: 2 to 32, a power of two.

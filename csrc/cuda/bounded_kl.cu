@@ -14,7 +14,7 @@ struct Standard {  // mu, scale
 
 template <int kSums_>
 struct BoundedKL : Map<Standard, kSums_> {
-  Bounds bounds;
+  KernelBounds bounds;
   int form = 0;
 
   template <class V, ExpRange kRange, class Sums>
@@ -32,12 +32,8 @@ struct BoundedKL : Map<Standard, kSums_> {
         kl[j] = StandardGaussianKL::value<kRange>(f, m[j], s[j]);
       }
     });
-    if constexpr (kSums_ == 0) {
-      store<V>(this->out[0], start, kl);
-    } else {
-#pragma unroll
-      for (int j = 0; j < V::kWidth; ++j) sums.add(0, kl[j]);
-    }
+    if constexpr (kSums_ == 0) store<V>(this->out[0], start, kl);
+    if constexpr (kSums_ > 0) sums.add(0, kl);
     return true;
   }
 };

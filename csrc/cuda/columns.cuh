@@ -14,6 +14,7 @@ constexpr int kMaxRows = 2;  // inputs whose gradients are summed in one pass
 template <class Formula>
 struct ColumnMap : Map<Formula, 0> {
   using Base = Map<Formula, 0>;
+  static constexpr bool kCostly = true;  // sums of 8 columns would take too many registers
   int row[kMaxRows] = {-1, -1};
 
   template <class V, class Terms>

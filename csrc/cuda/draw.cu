@@ -18,7 +18,7 @@ constexpr int kTogether = 4;  // samples of one pass: their sums are in register
 template <int kSamples, bool kSummed>
 struct Densities {
   static constexpr int kSums = kSummed ? 2 * kSamples : 0;
-  static constexpr bool kHeavy = true;
+  static constexpr int kHeavy = 1, kHeavyWide = 1 + kSummed;
   static constexpr bool kCostly = false;
   Operand mu, logvar, z;  // z of the first sample of all
   Operand density[2];     // of the first sample, where they are stored: of q, of p
@@ -72,8 +72,10 @@ struct Densities {
         store<V>(density[0], start, q, (first + s) * numel);
         store<V>(density[1], start, p, (first + s) * numel);
       } else {  // the densities of a group, log_q and log_p added up
-        sums.add(2 * s, T(-0.5) * (noise_square + height));
-        sums.add(2 * s + 1, T(-0.5) * (square + T(V::kWidth) * kLog2Pi<T>));
+        const T of_q[] = {T(-0.5) * (noise_square + height)};
+        const T of_p[] = {T(-0.5) * (square + T(V::kWidth) * kLog2Pi<T>)};
+        sums.add(2 * s, of_q);
+        sums.add(2 * s + 1, of_p);
       }
     }
     return true;
@@ -136,10 +138,29 @@ void sample_with_log_densities_op(Stack& stack) {
 
 // ---- Backward ----------------------------------------------------------------------------------
 
+// Where the gradient of an event lies whose elements are in whole groups: of all samples the same.
+VAE_EXT_DEVICE int64_t repeat_offset(const Operand& o, int64_t start) {
+  return o.access == Access::kRepeat ? o.inner.quotient(start) * o.outer_stride : 0;
+}
+
+// The values of a group, `shift` elements on in memory.
+template <class V>
+VAE_EXT_DEVICE void values_of_event(const Operand& o, int64_t start, int64_t offset, int64_t shift,
+                                    typename V::T (&out)[V::kWidth]) {
+  using T = typename V::T;
+  if (o.access != Access::kRepeat) {
+    return values<V>(o, fetch<V>(o, start, shift), start, out, shift);
+  }
+  const T value = read_element<T>(o.data, o.storage, offset + shift);
+#pragma unroll
+  for (int j = 0; j < V::kWidth; ++j) out[j] = value;
+}
+
 template <DrawGradient kGradient>
 struct DensitiesBackward {
   static constexpr int kSums = 0;
-  static constexpr bool kHeavy = true;
+  static constexpr int kHeavy = 1;
+  static constexpr int kHeavyWide = 1 + (kGradient == DrawGradient::kStickingTheLanding);
   static constexpr bool kCostly = false;
   Operand grad_z, grad_q, grad_p;  // of the first sample, in the shape of mu
   Operand mu, logvar;
@@ -181,15 +202,13 @@ struct DensitiesBackward {
       sigma[j] = mul_exp<kRange>(T(1), T(0.5) * lv[j]);
       inverse[j] = mul_exp<kRange>(T(1), T(-0.5) * lv[j]);
     }
+    const int64_t event_q = repeat_offset(grad_q, start), event_p = repeat_offset(grad_p, start);
 #pragma unroll 1
     for (int64_t s = 0; s < samples; ++s) {
       T gz[V::kWidth], gq[V::kWidth], gp[V::kWidth], eps[V::kWidth] = {};
-      const auto incoming = [&](const Operand& o, int64_t shift_, T(&to)[V::kWidth]) {
-        values<V>(o, fetch<V>(o, start, s * shift_), start, to, s * shift_);
-      };
-      incoming(grad_z, shift[0], gz);
-      incoming(grad_q, shift[1], gq);
-      incoming(grad_p, shift[2], gp);
+      values<V>(grad_z, fetch<V>(grad_z, start, s * shift[0]), start, gz, s * shift[0]);
+      values_of_event<V>(grad_q, start, event_q, s * shift[1], gq);
+      values_of_event<V>(grad_p, start, event_p, s * shift[2], gp);
       noise_of_sample<V>(noise, start, s, numel, noise_shift, eps);
 #pragma unroll
       for (int j = 0; j < V::kWidth; ++j) {

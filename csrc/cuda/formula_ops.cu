@@ -11,14 +11,25 @@
 namespace vae_ext {
 namespace {
 
+// Whether groups with a target that is refused are not within bounds.
+template <class F>
+constexpr bool kChecksGroups = kHasLargestTarget<F> && !kSplitsAtZero<F>;
+
 // A kernel cannot raise an error: a refused target becomes NaN, and so do the value and the
 // gradients.
-template <class F, int kInput, class T>
+template <class F, int kInput, ExpRange kRange, class T>
 VAE_EXT_DEVICE T checked(T x) {
-  if constexpr (kInput == F::kTarget && kHasLargestTarget<F>) {
+  constexpr bool kChecked = kChecksGroups<F> && kRange == ExpRange::kBounded;
+  if constexpr (kInput == F::kTarget && kHasLargestTarget<F> && !kChecked) {
     if (refused_target<F>(x)) return T(NAN);
   }
   return x;
+}
+
+template <class F>
+constexpr float largest_target() {
+  if constexpr (kHasLargestTarget<F>) return F::kLargestTarget;
+  return 0;
 }
 
 // A bit for each input that an exponential is taken of.
@@ -49,9 +60,12 @@ struct Bodies<F, std::integer_sequence<int, I...>> {
     static constexpr bool kCostly = kSplitsAtZero<F>;
     static constexpr int kInputs = N + kHasForms, kOutputs = 1;
     static constexpr unsigned kExponents = exponents_of<F>();
+    // Of costly ones each element is checked, which spares registers.
+    static constexpr int kTarget = kChecksGroups<F> ? F::kTarget : -1;
+    static constexpr float kLargestTarget = largest_target<F>();
     template <ExpRange kRange, class T>
     VAE_EXT_DEVICE static void apply(const T (&in)[kInputs], T (&out)[1]) {
-      out[0] = value_of<F, kRange>(form_of(in[kInputs - 1]), checked<F, I>(in[I])...);
+      out[0] = value_of<F, kRange>(form_of(in[kInputs - 1]), checked<F, I, kRange>(in[I])...);
     }
   };
   template <int kSums>
@@ -64,13 +78,16 @@ struct Bodies<F, std::integer_sequence<int, I...>> {
     static constexpr bool kCostly = kSplitsAtZero<F>;
     static constexpr int kInputs = 1 + N + kHasForms, kOutputs = N + kValue;
     static constexpr unsigned kExponents = exponents_of<F>() << 1;
+    static constexpr int kTarget = Value::kTarget < 0 ? -1 : 1 + Value::kTarget;
+    static constexpr float kLargestTarget = largest_target<F>();
     template <ExpRange kRange, class T>
     VAE_EXT_DEVICE static void apply(const T (&in)[kInputs], T (&out)[kOutputs]) {
       const int form = form_of(in[kInputs - 1]);
       if constexpr (kValue) {
-        out[0] = value_of<F, kRange>(form, checked<F, I>(in[1 + I])...);
+        out[0] = value_of<F, kRange>(form, checked<F, I, kRange>(in[1 + I])...);
       }
-      const auto gradients = gradients_of<F, kRange>(form, in[0], checked<F, I>(in[1 + I])...);
+      const auto gradients =
+          gradients_of<F, kRange>(form, in[0], checked<F, I, kRange>(in[1 + I])...);
       ((out[kValue + (I + 1) % N] = gradients.by[I]), ...);
     }
   };

@@ -64,17 +64,25 @@ VAE_EXT_DEVICE int64_t offset_of(const Operand& o, int64_t i) {
 
 // ---- Groups ----------------------------------------------------------------------------------
 
-// The group that starts at element `start`, `shift` elements on in memory. Reading is in two steps,
-// so that the loads of all operands are under way before the first is used: fetch() here, values()
-// below.
+// Where a group of vectors lies that starts at element `start`.
+VAE_EXT_DEVICE int64_t group_offset(const Operand& o, int64_t start) {
+  int64_t offset = start;
+  if (o.access == Access::kRows) {
+    offset += o.inner.quotient(start) * (o.outer_stride - static_cast<int64_t>(o.inner.size));
+  }
+  return offset;
+}
+
+// The group that starts at element `start`, `shift` elements on in memory, if it is a vector.
+// Reading is in two steps, so that the loads of all operands are under way before the first is
+// used: fetch() here, values() below.
 template <class V>
 VAE_EXT_DEVICE Bits fetch(const Operand& o, int64_t start, int64_t shift = 0) {
-  Bits bits = {};
+  Bits bits;
   if constexpr (V::kWidth > 1) {
     if (!o.vectors()) return bits;
-    const Storage storage = V::storage(o);
-    const int64_t offset = offset_of<V>(o, start) + shift;
-    switch (size_of(storage)) {
+    const int64_t offset = group_offset(o, start) + shift;
+    switch (size_of(V::storage(o))) {
       case 1:
         read_bytes<V::kWidth>(o.data + offset, bits);
         break;
@@ -124,10 +132,10 @@ template <class V>
 VAE_EXT_DEVICE void store(const Operand& o, int64_t start, const typename V::T (&in)[V::kWidth],
                           int64_t shift = 0) {
   const Storage storage = V::storage(o);
-  const int64_t offset = offset_of<V>(o, start) + shift;
   if constexpr (V::kWidth == 1) {
-    write_element(o.data, storage, offset, in[0]);
+    write_element(o.data, storage, offset_of<V>(o, start) + shift, in[0]);
   } else {
+    const int64_t offset = group_offset(o, start) + shift;
     Bits bits;
     if (storage == Storage::kFloat) {
 #pragma unroll
@@ -162,6 +170,19 @@ VAE_EXT_DEVICE bool bounded(const float (&x)[kWidth]) {
 }
 template <int kWidth>
 VAE_EXT_DEVICE bool bounded(const double (&)[kWidth]) {
+  return false;
+}
+
+// Whether all lie between 0 and `largest`: as bits, negative numbers and NaN are larger.
+template <int kWidth>
+VAE_EXT_DEVICE bool in_range(const float (&x)[kWidth], float largest) {
+  uint32_t most = 0;
+#pragma unroll
+  for (int j = 0; j < kWidth; ++j) most = bits_of(x[j]) > most ? bits_of(x[j]) : most;
+  return most <= bits_of(largest);
+}
+template <int kWidth>
+VAE_EXT_DEVICE bool in_range(const double (&)[kWidth], float) {
   return false;
 }
 

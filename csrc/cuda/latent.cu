@@ -17,11 +17,11 @@ namespace {
 template <int kSums_>
 struct Sampling {
   static constexpr int kSums = kSums_;
-  static constexpr bool kHeavy = false;
+  static constexpr int kHeavy = 0, kHeavyWide = 0;
   static constexpr bool kCostly = false;
   Operand mu, scale, z;
   int form;
-  Bounds bounds;
+  KernelBounds bounds;
   NoiseSource noise;
 
   template <class F>
@@ -36,7 +36,7 @@ struct Sampling {
   VAE_EXT_DEVICE bool run(int64_t start, Sums& sums) const {
     using T = typename V::T;
     const Bits mu_bits = fetch<V>(mu, start), scale_bits = fetch<V>(scale, start);
-    T m[V::kWidth], s[V::kWidth], eps[V::kWidth], out[V::kWidth];
+    T m[V::kWidth], s[V::kWidth], eps[V::kWidth], out[V::kWidth], kl[V::kWidth];
     values<V>(scale, scale_bits, start, s);
     bound(bounds, s);
     if (kRange == ExpRange::kBounded && !bounded(s)) return false;
@@ -52,12 +52,13 @@ struct Sampling {
         if constexpr (kSums > 0) {
           const auto both = reparameterize_with_kl<kRange>(f, m[j], s[j], eps[j]);
           out[j] = both.z;
-          sums.add(0, both.kl);
+          kl[j] = both.kl;
         } else {
           out[j] = reparameterize<kRange>(f, m[j], s[j], eps[j]);
         }
       }
     });
+    if constexpr (kSums > 0) sums.add(0, kl);
     store<V>(z, start, out);
     return true;
   }
@@ -104,12 +105,12 @@ std::pair<Tensor, Tensor> sample_and_kl(const LatentArguments& a) {
 template <bool kMany>
 struct SamplingBackward {
   static constexpr int kSums = 0;
-  static constexpr bool kHeavy = kMany;
+  static constexpr int kHeavy = kMany, kHeavyWide = kMany;
   static constexpr bool kCostly = false;
   Operand grad_z, grad_kl, mu, scale;  // all in the shape of mu; grad_z of the first sample
   Operand out[2];                      // of mu and of the scale
   int form = 0;
-  Bounds bounds;
+  KernelBounds bounds;
   NoiseSource noise;
   bool has_z = false, has_kl = false;
   bool wanted[2] = {};
@@ -186,17 +187,22 @@ struct SamplingBackward {
   template <ExpRange kRange, class T, int kWidth>
   VAE_EXT_DEVICE void finish(const T (&gk)[kWidth], const T (&x)[kWidth],
                              T (&dscale)[kWidth]) const {
-    with_form(form, [&](auto f) {
+    const auto each = [](auto element) {  // one choice for the group, not one for each element
 #pragma unroll
-      for (int j = 0; j < kWidth; ++j) {
-        if (kRange == ExpRange::kFull || !has_z) {
-          const T by_kl = StandardGaussianKL::gradients<kRange>(f, gk[j], T(0), x[j]).by[1];
-          dscale[j] = has_kl ? dscale[j] + by_kl : dscale[j];
-        } else if (has_kl) {
+      for (int j = 0; j < kWidth; ++j) element(j);
+    };
+    with_form(form, [&](auto f) {
+      if (kRange == ExpRange::kFull || !has_z) {
+        if (!has_kl) return;
+        each([&](int j) {
+          dscale[j] += StandardGaussianKL::gradients<kRange>(f, gk[j], T(0), x[j]).by[1];
+        });
+      } else if (has_kl) {
+        each([&](int j) {
           dscale[j] = reparameterize_with_kl_dscale<kRange>(f, T(1), gk[j], x[j], dscale[j]);
-        } else {
-          dscale[j] = reparameterize_dscale<kRange>(f, T(1), x[j], dscale[j]);
-        }
+        });
+      } else {
+        each([&](int j) { dscale[j] = reparameterize_dscale<kRange>(f, T(1), x[j], dscale[j]); });
       }
     });
   }
@@ -240,6 +246,8 @@ struct NoiseDerivative {  // incoming, logvar
   static constexpr int kInputs = 2, kOutputs = 1;
   static constexpr bool kCostly = false;
   static constexpr unsigned kExponents = 0b10;
+  static constexpr int kTarget = -1;
+  static constexpr float kLargestTarget = 0;
   template <ExpRange kRange, class T>
   VAE_EXT_DEVICE static void apply(const T (&in)[2], T (&out)[1]) {
     out[0] = reparameterize_dnoise<kRange>(ScaleForm::kLogvar, in[0], in[1]);

@@ -14,11 +14,11 @@ inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Blocks that one multiprocessor must have room for, which bounds the registers of a kernel: enough
 // loads under way to hide memory's latency, where that takes no spilling. V: a Variant of
-// groups.cuh; Body::kHeavy: a body that needs more registers than that leaves.
+// groups.cuh; Body::kHeavy and kHeavyWide: how many blocks fewer a body takes that needs more
+// registers, in groups of 4 and of 8.
 template <class V, class Body>
-constexpr int kMinBlocks = sizeof(typename V::T) == 8 ? 1
-                           : V::kWidth == 8           ? (Body::kHeavy ? 2 : 3)
-                                                      : (Body::kHeavy ? 3 : 4);
+constexpr int kMinBlocks =
+    sizeof(typename V::T) == 8 ? 1 : 4 - (V::kWidth == 8 ? Body::kHeavyWide : Body::kHeavy);
 
 // The same of kernels that hold a sum for each of their columns.
 template <class V>
@@ -45,7 +45,9 @@ struct SumPlan {
   int64_t event_size;
   // Small events: those of one block, their units, and how many lanes add one of them.
   int events_per_block = 0;
-  int units = 0;  // of an event
+  int units = 0;       // of an event
+  int pitch = 0;       // from event to event in shared memory: odd, so that banks do not conflict
+  uint64_t magic = 0;  // 2^32 / units, rounded up: a unit's event is unit * magic >> 32
   int lanes = 1;
   // Large ones: chunks of an event, and their size.
   int chunks = 1;
@@ -57,8 +59,10 @@ struct SumPlan {
     const int64_t of_event = size / width;
     if (share && 0 < size && size % width == 0 && of_event <= std::min(kSmallEvent, most)) {
       units = static_cast<int>(of_event);
-      events_per_block = best_events_per_block(most / of_event);
-      while (lanes < 32 && lanes * 4 < units) lanes *= 2;
+      pitch = units | 1;
+      magic = static_cast<uint64_t>(ceil_div(int64_t{1} << 32, units));
+      events_per_block = best_events_per_block(most / pitch);
+      while (lanes < 32 && lanes * 16 < units) lanes *= 2;
       return;
     }
     // Few enough units to keep the chip busy, and a multiple of what a block does at once.

@@ -3,15 +3,17 @@
 //
 // A body has
 //   kSums         terms that it gives to be summed
-//   kHeavy        whether it needs more registers than kMinBlocks leaves
+//   kHeavy, kHeavyWide
+//                 what it leaves out of kMinBlocks, since it needs more registers
 //   kCostly       whether its arithmetic outweighs its loads: groups of 4 are enough
 //   each_operand  calls a function with every tensor
 //   fits(width)   whether it can run in such groups, its operands apart
 //   run<V, kRange>(start, sums)
-//                 does the group that starts there, and adds its terms by sums.add(k, term). False:
-//                 nothing was done, since the group's numbers need the full range
+//                 does the group that starts there, and adds its terms by sums.add(k, terms).
+//                 False: nothing was done, since the group's numbers need the full range
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <type_traits>
 
@@ -28,13 +30,14 @@ namespace vae_ext {
 
 // Where terms go that nobody sums.
 struct NoSums {
-  template <class T>
-  VAE_EXT_DEVICE void add(int, T) {}
+  template <class T, int kWidth>
+  VAE_EXT_DEVICE void add(int, const T (&)[kWidth]) {}
 };
 
 // A Formula has kInputs, kOutputs, kExponents (a bit for each input that an exponential is taken
-// of) and
-//   template <ExpRange, class T> static void apply(const T (&in)[kInputs], T (&out)[kOutputs]).
+// of), kTarget and kLargestTarget (the input of which it takes no others, or -1) and
+//   template <ExpRange, class T> static void apply(const T (&in)[kInputs], T (&out)[kOutputs]),
+// which within bounds may count on both.
 // The first kSums outputs are terms of sums; the others are stored where they are wanted.
 template <class Formula_, int kSums_ = 0>
 struct Map {
@@ -42,7 +45,11 @@ struct Map {
   static constexpr int kSums = kSums_;
   static constexpr int kInputs = Formula::kInputs;
   static constexpr int kOutputs = Formula::kOutputs;
-  static constexpr bool kHeavy = kInputs > 5 || (kSums > 0 && kInputs > 3);
+  static constexpr int kHeavy = (kInputs > 5 || (kSums > 0 && kInputs > 3)) +
+                                (kSums > 0 && kInputs > 6) + (kSums > 1 && kInputs > 4);
+  static constexpr int kHeavyWide = kSums == 0 ? kInputs > 5
+                                               : std::min(2, (kInputs > 3) + (kInputs > 4) +
+                                                                 (kOutputs > kSums));
   static constexpr bool kCostly = Formula::kCostly;
 
   Operand in[kInputs];
@@ -76,10 +83,7 @@ struct Map {
       if (wanted[i]) store<V>(out[i], start, y[i]);
     }
 #pragma unroll
-    for (int i = 0; i < kSums; ++i) {
-#pragma unroll
-      for (int j = 0; j < V::kWidth; ++j) sums.add(i, y[i][j]);
-    }
+    for (int i = 0; i < kSums; ++i) sums.add(i, y[i]);
     return true;
   }
 
@@ -95,6 +99,7 @@ struct Map {
 #pragma unroll
       for (int i = 0; i < kInputs; ++i) {
         if ((Formula::kExponents >> i & 1) != 0 && !bounded(x[i])) return false;
+        if (Formula::kTarget == i && !in_range(x[i], Formula::kLargestTarget)) return false;
       }
     }
 #pragma unroll
@@ -125,18 +130,17 @@ struct Map {
 
 VAE_EXT_DEVICE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// The group at `start`, of which there are the elements before `end`: at once, if it is whole and
-// its numbers are within bounds. Which formula serves an element depends on its own numbers alone,
-// and so its results have the same bits in any layout.
+// `count` elements from `start` on, a group at most: at once, if it is whole and its numbers are
+// within bounds. Which formula serves an element depends on its own numbers alone, and so its
+// results have the same bits in any layout.
 template <class V, class Body, class Sums>
-VAE_EXT_DEVICE void run_elements(const Body& body, int64_t start, int64_t end, Sums& sums) {
+VAE_EXT_DEVICE void run_elements(const Body& body, int64_t start, int count, Sums& sums) {
   using Single = typename V::Single;
-  const int64_t next = start + V::kWidth;
   if constexpr (V::kWidth > 1) {
-    if (next <= end && body.template run<V, ExpRange::kBounded>(start, sums)) return;
+    if (count == V::kWidth && body.template run<V, ExpRange::kBounded>(start, sums)) return;
   }
 #pragma unroll 1
-  for (int64_t i = start; i < smaller(end, next); ++i) {
+  for (int64_t i = start; i < start + count; ++i) {
     if constexpr (sizeof(typename V::T) == sizeof(float)) {
       if (body.template run<Single, ExpRange::kBounded>(i, sums)) continue;
     }
@@ -157,7 +161,7 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks<V, Body>)
     elementwise_kernel(VAE_EXT_PARAMETER Body body, int64_t numel) {
   const int64_t start = first_of_thread<V>();
   NoSums none;
-  run_elements<V>(body, start, numel, none);
+  run_elements<V>(body, start, static_cast<int>(smaller(numel - start, V::kWidth)), none);
 }
 
 // Calls launch(Variant, body) for the body that make(width) gives, with the best kernel for its

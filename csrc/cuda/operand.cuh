@@ -31,10 +31,10 @@ struct Divider {
 
 // Where a tensor's elements lie, by what it costs to find them.
 enum class Access {
-  kConstant,    // a number, no tensor
-  kScalar,      // one element for all
   kContiguous,  // element i at i; groups are aligned
   kRows,        // rows of a wider tensor; groups are aligned and end where rows end
+  kConstant,    // a number, no tensor
+  kScalar,      // one element for all
   kRepeat,      // one element for every run of so many groups, as an event's gradient
   kStrided,     // anything else, element by element
 };
@@ -88,9 +88,7 @@ struct Operand {
   int64_t stride[kMaxDims] = {};
 
   VAE_EXT_INLINE bool strided() const { return access == Access::kStrided; }
-  VAE_EXT_INLINE bool vectors() const {
-    return access == Access::kContiguous || access == Access::kRows;
-  }
+  VAE_EXT_INLINE bool vectors() const { return access <= Access::kRows; }
 
   static Operand constant(double value) {
     Operand o;

@@ -1,6 +1,6 @@
-// Sums over events, in double and in an order that depends on the shape alone: no atomics. Small
-// events share a block, which keeps their terms in shared memory; a large one is cut into chunks,
-// a block each, whose sums a second kernel adds.
+// Sums over events, of groups in float and of all else in double, in an order that depends on the
+// shape and the layout alone: no atomics. Small events share a block, which keeps their terms in
+// shared memory; a large one is cut into chunks, a block each, whose sums a second kernel adds.
 #pragma once
 
 #include <array>
@@ -46,9 +46,26 @@ template <int kSums>
 struct ThreadSums {
   double sum[kSums] = {};
 
-  template <class T>
-  VAE_EXT_DEVICE void add(int k, T term) {
-    sum[k] += static_cast<double>(term);
+  // A group's terms, as floats: in pairs, which costs three roundings at most. What a float does
+  // not hold the double may.
+  template <class T, int kWidth>
+  VAE_EXT_DEVICE void add(int k, const T (&terms)[kWidth]) {
+    if constexpr (sizeof(T) == sizeof(float) && kWidth > 1) {
+      T pairs[kWidth];
+#pragma unroll
+      for (int j = 0; j < kWidth; ++j) pairs[j] = terms[j];
+#pragma unroll
+      for (int half = kWidth / 2; half > 0; half /= 2) {
+#pragma unroll
+        for (int j = 0; j < half; ++j) pairs[j] += pairs[j + half];
+      }
+      if (fabs(pairs[0]) < T(INFINITY)) {
+        sum[k] += static_cast<double>(pairs[0]);
+        return;
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < kWidth; ++j) sum[k] += static_cast<double>(terms[j]);
   }
 };
 
@@ -74,7 +91,7 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks<V, Body>)
     const int64_t start = at_end < 0      ? first + int64_t{W} * u
                           : at_end < head ? begin + at_end
                                           : last + (at_end - head);
-    run_elements<V>(body, start, at_end < 0 ? start + W : start + 1, sums);
+    run_elements<V>(body, start, at_end < 0 ? W : 1, sums);
   }
 #pragma unroll
   for (int k = 0; k < Body::kSums; ++k) {
@@ -113,27 +130,30 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks<V, Body>)
   for (int u = static_cast<int>(threadIdx.x); u < units; u += kThreads) {
     ThreadSums<kSums> sums;
     const int64_t start = begin + int64_t{W} * u;
-    run_elements<V>(body, start, start + W, sums);
+    run_elements<V>(body, start, W, sums);
+    const auto event = static_cast<int>(static_cast<uint64_t>(u) * plan.magic >> 32);
+    const int place = u + (plan.pitch - plan.units) * event;
 #pragma unroll
-    for (int k = 0; k < kSums; ++k) tile[k][u] = sums.sum[k];
+    for (int k = 0; k < kSums; ++k) tile[k][place] = sums.sum[k];
   }
   __syncthreads();
-  const int lanes = plan.lanes, lane = static_cast<int>(threadIdx.x) % lanes;
-  // All threads take part in every round, as shuffles want it.
-  for (int round = 0; round < events; round += kThreads / lanes) {
-    const int event = round + static_cast<int>(threadIdx.x) / lanes;
-#pragma unroll
-    for (int k = 0; k < kSums; ++k) {
-      double sum = 0;
-      if (event < events) {
-        const double* terms = tile[k] + event * plan.units;
-        for (int i = lane; i < plan.units; i += lanes) sum += terms[i];
-      }
-      for (int mask = lanes / 2; mask > 0; mask /= 2) {
-        sum += __shfl_xor_sync(0xffffffffu, sum, mask);
-      }
-      if (event < events && lane == 0) outs.sum[k].write(first + event, sum);
+  // A sum of an event to so many lanes. Warps without one leave; of the others all lanes take part,
+  // as shuffles want it.
+  const int lanes = plan.lanes, thread = static_cast<int>(threadIdx.x);
+  const int count = events * kSums, step = kThreads / lanes, lane = thread % lanes;
+  for (int i = thread / lanes; i - (thread % 32) / lanes < count; i += step) {
+    const int event = i / kSums, k = i % kSums;
+    double sum = 0;
+    if (i < count) {
+      const double* terms = tile[k] + event * plan.pitch;
+#pragma unroll 2
+      for (int u = lane; u < plan.units; u += lanes) sum += terms[u];
     }
+#pragma unroll 1
+    for (int mask = lanes / 2; mask > 0; mask /= 2) {
+      sum += __shfl_xor_sync(0xffffffffu, sum, mask);
+    }
+    if (i < count && lane == 0) outs.sum[k].write(first + event, sum);
   }
 }
 

@@ -9,7 +9,7 @@ namespace vae_ext {
 namespace {
 
 struct Scaling {
-  static constexpr bool kHeavy = false;
+  static constexpr int kHeavy = 0, kHeavyWide = 0;
   static constexpr bool kCostly = false;
   Operand gradient, incoming;
 
@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks<V, Scaling>)
   NoSums none;
 #pragma unroll 1
   for (int64_t start = first_of_thread<V>(); start < numel; start += step) {
-    run_elements<V>(body, start, numel, none);
+    run_elements<V>(body, start, static_cast<int>(smaller(numel - start, V::kWidth)), none);
   }
 }
 

@@ -53,8 +53,7 @@ VAE_EXT_INLINE double quotient(double a, double b) { return a / b; }
 
 VAE_EXT_INLINE float square_root(float x) {
 #if defined(VAE_EXT_HARDWARE_FUNCTIONS)
-  const float y = hardware_rsqrt(x), r = x * y;
-  return fmaf(fmaf(-r, r, x), 0.5f * y, r);
+  return hardware_sqrt(x);
 #else
   return sqrtf(x);
 #endif
@@ -96,11 +95,11 @@ VAE_EXT_INLINE ExpParts split_exp(float y) {
 }
 
 #if defined(VAE_EXT_HARDWARE_FUNCTIONS)
-// exp(y) within kBoundedExponent: 2^h, times 1 + what rounding h has lost of y.
+// exp(y) within kBoundedExponent: 2^h, times 1 + what rounding h has lost of y. That log(2) is
+// rounded, too, costs one unit in the last place at 43.
 VAE_EXT_INLINE float hardware_exp(float y) {
   const float h = y * 0x1.715476p+0f, e = hardware_exp2(h);
-  const float rest = fmaf(h, 0x1.05c61p-29f, fmaf(h, -0x1.62e43p-1f, y));
-  return fmaf(e, rest, e);
+  return fmaf(e, fmaf(h, -0x1.62e43p-1f, y), e);
 }
 #endif
 
@@ -185,14 +184,17 @@ constexpr bool kUsesFused = kFused && kRange == ExpRange::kBounded && sizeof(T) 
 
 #if defined(VAE_EXT_HARDWARE_FUNCTIONS)
 // With exp from the hardware, a choice between two results is cheaper: the exponential, and near 0
-// a series. half_growth is (exp(d) - 1) / 2, half_rest (exp(d) - 1 - d) / 2, e = exp(d).
+// a series. (exp(d) - 1 - d) / 2, e = exp(d):
 VAE_EXT_INLINE float half_rest_by(float d, float e) {
   const float far = fmaf(-0.5f, d, fmaf(0.5f, e, -0.5f));
-  return fabsf(d) < kSeriesEdge<float> ? half_series(d) : far;
+  return hardware_choice(d, kSeriesEdge<float>, half_series(d), far);
 }
-VAE_EXT_INLINE float half_growth_by(float d, float e) {
-  const float far = fmaf(0.5f, e, -0.5f);
-  return fabsf(d) < kSeriesEdge<float> ? fmaf(0.5f, d, half_series(d)) : far;
+// (exp(d) - 1) / 2, h = d / log(2) as rounded, rest = d - h log(2), power = 2^h. exp(d) itself is
+// not rounded, whose last place may be two of the result.
+VAE_EXT_INLINE float half_growth_by(float d, float h, float rest, float power) {
+  const float exact = fmaf(h, 0x1.05c61p-29f, rest);  // log(2) is not its float
+  const float far = fmaf(0.5f * power, exact, fmaf(0.5f, power, -0.5f));
+  return hardware_choice(d, kSeriesEdge<float>, fmaf(0.5f, d, half_series(d)), far);
 }
 #endif
 
@@ -216,7 +218,8 @@ VAE_EXT_INLINE float half_expm1_minus_x_fused(float d) {
 
 VAE_EXT_INLINE float half_expm1_fused(float d) {
 #if defined(VAE_EXT_HARDWARE_FUNCTIONS)
-  return half_growth_by(d, hardware_exp(d));
+  const float h = d * 0x1.715476p+0f;
+  return half_growth_by(d, h, fmaf(h, -0x1.62e43p-1f, d), hardware_exp2(h));
 #else
   const ExpParts e = split_exp(d);
   const float s = e.power;
@@ -257,9 +260,12 @@ struct GaussianExps {
 };
 VAE_EXT_INLINE GaussianExps gaussian_exps(float x) {
 #if defined(VAE_EXT_HARDWARE_FUNCTIONS)
-  // Not from one another: the square of sigma has twice its error.
-  const float sigma = hardware_exp(0.5f * x), e = hardware_exp(x);
-  return {sigma, half_growth_by(x, e), half_rest_by(x, e)};
+  // Both from the hardware, since the square of sigma has twice its error: as hardware_exp(x / 2),
+  // whose bits a sample without a KL has, and hardware_exp(x).
+  const float h = x * 0x1.715476p+0f, s = hardware_exp2(0.5f * h), s2 = hardware_exp2(h);
+  const float rest = fmaf(h, -0x1.62e43p-1f, x);
+  return {fmaf(s, 0.5f * rest, s), half_growth_by(x, h, rest, s2),
+          half_rest_by(x, fmaf(s2, rest, s2))};
 #else
   const ExpParts e = split_exp(0.5f * x);
   const float s = e.power;

@@ -30,10 +30,19 @@ VAE_EXT_INLINE float hardware_reciprocal(float x) {
   return y;
 }
 
-// 1 / sqrt(x): 2 units in the last place.
-VAE_EXT_INLINE float hardware_rsqrt(float x) {
+// sqrt(x): 2^-23 of it.
+VAE_EXT_INLINE float hardware_sqrt(float x) {
   float y;
-  asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// |x| < edge ? below : beyond, both of which are there: no jump, over which a warp goes twice.
+VAE_EXT_INLINE float hardware_choice(float x, float edge, float below, float beyond) {
+  float y;
+  asm("{.reg .pred p; setp.lt.f32 p, %1, %2; selp.f32 %0, %3, %4, p;}"
+      : "=f"(y)
+      : "f"(fabsf(x)), "f"(edge), "f"(below), "f"(beyond));
   return y;
 }
 

@@ -10,36 +10,49 @@ VAE_EXT_NAMESPACE_BEGIN
 
 // ---- Bounds on logvar ---------------------------------------------------------------------------
 
+template <class T>
+struct Range {
+  T low, high;
+  T half, middle, per_half;  // of the width; 1 / half
+
+  Range() = default;
+  Range(T low_, T high_)
+      : low(low_),
+        high(high_),
+        half(T(0.5) * (high - low)),
+        middle(low + half),
+        per_half(T(1) / half) {}
+};
+
 // min(max(x, low), high). NaN stays.
 template <class T>
-VAE_EXT_INLINE T hard_bound(T x, T low, T high) {
-  return x < low ? low : (x > high ? high : x);
+VAE_EXT_INLINE T hard_bound(T x, const Range<T>& in) {
+  return x < in.low ? in.low : (x > in.high ? in.high : x);
 }
 
 // 1 between the bounds and on them, else 0, whatever came in.
 template <class T>
-VAE_EXT_INLINE T hard_bound_dx(T g, T x, T low, T high) {
-  return x < low || x > high ? T(0) : g;
+VAE_EXT_INLINE T hard_bound_dx(T g, T x, const Range<T>& in) {
+  return x < in.low || x > in.high ? T(0) : g;
 }
 
-// middle + half tanh((x - middle) / half), middle and half being those of the bounds.
+// middle + half tanh((x - middle) / half)
 template <class T>
-VAE_EXT_INLINE T soft_bound(T x, T low, T high) {
-  const T half = T(0.5) * (high - low), middle = low + half;
-  const T y = (x - middle) * (T(1) / half);
+VAE_EXT_INLINE T soft_bound(T x, const Range<T>& in) {
+  const T y = (x - in.middle) * in.per_half;
   // tanh(-|y|) = e / (2 + e), e = expm1(-2 |y|): relative to the value, so that x near 0 is not
   // lost. From 40 on it is -1.
   const T size = T(2) * fabs(y);
   const T h = half_expm1<ExpRange::kBounded>(size > T(80) ? T(-80) : -size);
   const T t = quotient(h, T(1) + h);
-  return middle + half * (y > T(0) ? -t : t);
+  return in.middle + in.half * (y > T(0) ? -t : t);
 }
 
 // 1 - tanh^2 = 4 e / (1 + e)^2, e = exp(-2 |y|)
 template <class T>
-VAE_EXT_INLINE T soft_bound_dx(T g, T x, T low, T high) {
-  const T half = T(0.5) * (high - low);
-  const T e = mul_exp(T(1), T(-2) * fabs((x - (low + half)) * (T(1) / half)));
+VAE_EXT_INLINE T soft_bound_dx(T g, T x, const Range<T>& in) {
+  const T size = T(2) * fabs((x - in.middle) * in.per_half);
+  const T e = size > T(kBoundedExponent) ? T(0) : mul_exp<ExpRange::kBounded>(T(1), -size);
   const T q = quotient(T(2), T(1) + e);
   return g * (e * (q * q));
 }

@@ -52,29 +52,29 @@ class SimulatedBlock {
     }
   }
 
-  // What the running thread does at a barrier.
+  // What the running thread does at a barrier of the block.
   static void barrier() {
-    Fiber& fiber = current_->fibers_[threadIdx.x];
-    ++fiber.barriers;
-    swapcontext(&fiber.context, &current_->scheduler_);
+    ++current_->fibers_[threadIdx.x].barriers;
+    pause();
   }
 
-  // The value that the lane `mask` away holds. Every thread of the block must call it.
+  // The value that the lane `mask` away holds. Every lane of the warp must call it.
   static double shuffle_xor(double value, int mask) {
     SimulatedBlock& block = *current_;
     block.lanes_[threadIdx.x] = value;
-    barrier();
+    pause();
     const double other = block.lanes_[threadIdx.x ^ static_cast<unsigned>(mask)];
-    barrier();
+    pause();
     return other;
   }
 
  private:
-  static constexpr size_t kStack = 256 * 1024;
+  static constexpr size_t kStack = 256 * 1024, kWarp = 32;
   struct Fiber {
     ucontext_t context;
     std::unique_ptr<char[]> stack;
-    int barriers;
+    int pauses;    // where it waited for others
+    int barriers;  // of them those for the whole block
     bool done;
   };
 
@@ -87,7 +87,7 @@ class SimulatedBlock {
   void run_one() {
     current_ = this;
     for (Fiber& fiber : fibers_) {
-      fiber.barriers = 0;
+      fiber.pauses = fiber.barriers = 0;
       fiber.done = false;
       getcontext(&fiber.context);
       fiber.context.uc_stack.ss_sp = fiber.stack.get();
@@ -95,21 +95,45 @@ class SimulatedBlock {
       fiber.context.uc_link = &scheduler_;
       makecontext(&fiber.context, &SimulatedBlock::enter, 0);
     }
-    const size_t n = fibers_.size();
-    for (bool forwards = true, left = true; left; forwards = !forwards) {
-      left = false;
-      for (size_t i = 0; i < n; ++i) {
-        const size_t t = forwards ? i : n - 1 - i;
-        if (fibers_[t].done) continue;
-        threadIdx.x = static_cast<unsigned>(t);
-        swapcontext(&scheduler_, &fibers_[t].context);
-        left = left || !fibers_[t].done;
+    // Warps in either order, each as far as the next barrier.
+    int passed = 0;
+    for (bool forwards = true;; forwards = !forwards) {
+      size_t waiting = 0, done = 0;
+      const size_t warps = fibers_.size() / kWarp;
+      for (size_t i = 0; i < warps; ++i) {
+        const size_t first = kWarp * (forwards ? i : warps - 1 - i);
+        const Fiber& lane = fibers_[first];
+        while (!lane.done && lane.barriers == passed) step(first, forwards);
+        done += lane.done;
+        waiting += !lane.done;
       }
-      // A barrier that only some threads reach is undefined on a GPU.
-      for (const Fiber& fiber : fibers_) {
-        if (fiber.done != fibers_[0].done || fiber.barriers != fibers_[0].barriers) std::abort();
+      if (waiting == 0) return;
+      // A barrier that only some warps reach is undefined on a GPU.
+      if (done > 0) std::abort();
+      ++passed;
+    }
+  }
+
+  // A warp up to where its lanes wait for each other. That only some do is undefined, too.
+  void step(size_t first, bool forwards) {
+    for (size_t i = 0; i < kWarp; ++i) {
+      const size_t t = first + (forwards ? i : kWarp - 1 - i);
+      threadIdx.x = static_cast<unsigned>(t);
+      swapcontext(&scheduler_, &fibers_[t].context);
+    }
+    const Fiber& lead = fibers_[first];
+    for (size_t t = first; t < first + kWarp; ++t) {
+      const Fiber& lane = fibers_[t];
+      if (lane.done != lead.done || lane.pauses != lead.pauses || lane.barriers != lead.barriers) {
+        std::abort();
       }
     }
+  }
+
+  static void pause() {
+    Fiber& fiber = current_->fibers_[threadIdx.x];
+    ++fiber.pauses;
+    swapcontext(&fiber.context, &current_->scheduler_);
   }
 
   static void enter() {

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import vae_ext
+from tests import devices
 from tests.cases import KL, MEASURED, Case, Quantity
 from tests.exact import HAS_LONG, LONG, Bulk, box_muller
 from tests.inputs import Draw, special, special_counts
@@ -36,7 +37,7 @@ NAMES = [f"{c.name}-{q.name}-{q.unit}" for c, q, _ in QUANTITIES]
 
 def check(measured: Measured, dtype: torch.dtype, n: int = N) -> None:
     case, quantity, by = measured
-    limit = limits(quantity, dtype)
+    limit = limits(quantity, dtype, "cuda" if devices.machine_code else "cpu")
     for name, inputs in case.sets(Draw(n)).items():
         if not used(quantity, by, name, dtype):
             continue
@@ -90,7 +91,7 @@ def test_special_values(measured: Measured, dtype: torch.dtype, simd: str) -> No
     wanted = np.array([v for v in exact if v is not None], dtype=LONG)
     terms = bulk(quantity.size, [t[known] for t in inputs])
     terms = np.where(np.isfinite(terms), terms, np.inf)
-    limit = limits(quantity, dtype)
+    limit = limits(quantity, dtype, "cuda" if devices.machine_code else "cpu")
     results = got[known]
     result = long_array(results)
     nan_in = np.isnan(wanted)

@@ -107,7 +107,14 @@ def table(found: list[Counted]) -> str:
     pipes = ("alu", "fma", "fmaheavy", "fp64", "xu", "lsu")
     cards = list(model.BANDWIDTHS)
     head = ["op", "dtype", "shape", "kernel", "registers", "blocks", "instructions", *pipes]
-    head += ["bytes", *(f"{card} ceiling" for card in cards), "set by"]
+    head += [
+        "bytes",
+        "loads",
+        "stores",
+        "conflicts",
+        *(f"{card} ceiling" for card in cards),
+        "set by",
+    ]
     lines = [head, ["---"] * 6 + ["---:"] * (len(head) - 6)]
     for row, counts in found:
         size = row.words * row.dtype.itemsize
@@ -123,11 +130,21 @@ def table(found: list[Counted]) -> str:
                 f"{counts.instructions:.1f}",
                 *(f"{counts.pipes[pipe]:.1f}" for pipe in pipes),
                 f"{counts.moved:.1f}",
+                counts.widths("LDG") or "none",
+                counts.widths("STG") or "none",
+                f"{counts.extra_rounds:.1f}",
                 *(f"{100 * share:.0f} %" for share, _ in ceilings),
                 ceilings[-1][1],
             ]
         )
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def by_opcode(counts: model.Counts) -> str:
+    """The usual ones first; those of a quarter of an instruction and less together."""
+    usual = {name: n for name, n in counts.opcodes.items() if n > 0.25}
+    shown = [f"{n:.1f} {name}" for name, n in sorted(usual.items(), key=lambda item: -item[1])]
+    return ", ".join([*shown, f"{counts.instructions - sum(usual.values()):.1f} others"])
 
 
 def compare(found: list[Counted], budget: dict[str, float]) -> list[str]:
@@ -178,6 +195,7 @@ def main() -> int:
     )
     parser.add_argument("--write", action="store_true", help="the budget and the page's table")
     parser.add_argument("--quiet", action="store_true", help="no table")
+    parser.add_argument("--opcodes", action="store_true", help="each row by instruction")
     args = parser.parse_args()
     passed = not args.full or run_suite(args.folder, args.architecture)
     if args.full and args.architecture == 90:
@@ -188,7 +206,10 @@ def main() -> int:
     warnings.filterwarnings("ignore")
     emulator = Emulator(args.folder, args.architecture)
     found = list(count(emulator, args.only))
-    if not args.quiet:
+    if args.opcodes:
+        for row, counts in found:
+            print(f"{row.key}: {by_opcode(counts)}")
+    elif not args.quiet:
         print(table(found))
     release = nvcc_release()
     if args.write:

@@ -29,6 +29,7 @@ class Counts:
     shared_bytes: int
     elements: float
     pipes: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    opcodes: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     # by opcode and width, per thread
     accesses: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     moved: float = 0  # bytes of global memory, in transfers of 32
@@ -45,6 +46,17 @@ class Counts:
         by_shared = 233472 // max(self.shared_bytes + 1024, 1)
         return min(8, by_registers, by_shared)
 
+    def widths(self, opcode: str) -> str:
+        """Bits of a thread's accesses by an opcode, the usual first; rare ones are left out."""
+        found: dict[int, float] = defaultdict(float)
+        for access, count in self.accesses.items():
+            name, *modifiers = access.split(".")
+            if name == opcode:
+                bits = [int(m.lstrip("US")) for m in modifiers if m.lstrip("US").isdigit()]
+                found[bits[0] if bits else 32] += count
+        usual = sorted(found, key=lambda bits: -found[bits])
+        return ", ".join(str(bits) for bits in usual if found[bits] > 0.02 * sum(found.values()))
+
     def limits(self) -> dict[str, float]:
         """Cycles of a multiprocessor for an element, by what it waits for."""
         used = {"issue": self.instructions, **self.pipes}
@@ -59,6 +71,15 @@ class Counts:
         seconds = limits[most] / (MULTIPROCESSORS * HERTZ)
         share = bytes_per_element / BANDWIDTHS[card] / seconds
         return (1.0, "memory") if share >= 1 else (share, most)
+
+
+def opcode(text: str) -> str:
+    """With what tells its uses apart: the function of a special-function unit, the table of a LOP3
+    (0x96 is the exclusive or of three), the width of a product."""
+    name = re.sub(r"^@\S+\s+", "", text).split()[0]
+    kind = ".".join(name.split(".")[: 2 if name.startswith(("MUFU", "F2F", "IMAD")) else 1])
+    table = re.search(r"0x([0-9a-f]{1,2}), !PT$", text) if kind == "LOP3" else None
+    return f"{kind} {table[1]}" if table else kind
 
 
 def read(path: Path, elements: int) -> Iterator[Counts]:
@@ -78,7 +99,9 @@ def read(path: Path, elements: int) -> Iterator[Counts]:
         else:
             assert counts
             pipe, warps_, lanes_, sectors, rounds_, _, text = rest.split(" ", 6)
-            counts.pipes[pipe] += 32 * int(warps_) / counts.elements
+            executed = 32 * int(warps_) / counts.elements
+            counts.pipes[pipe] += executed
+            counts.opcodes[opcode(text)] += executed
             counts.moved += 32 * int(sectors) / counts.elements
             access = re.search(r"\b(LDG|STG|LDS|STS)\S*", text)
             if access:

@@ -43,8 +43,8 @@ MUTANTS = [
     Mutant(
         "a barrier is missing",
         "reduce.cuh",
-        "  __syncthreads();\n  const int lanes = plan.lanes",
-        "  const int lanes = plan.lanes",
+        "  __syncthreads();\n  // A sum of an event",
+        "  // A sum of an event",
         SUMS,
         "warps meet in shared memory without a barrier",
     ),
@@ -52,10 +52,10 @@ MUTANTS = [
         # (A wrong mask is none in machine code: nvcc leaves it out where the lanes are together.)
         "a shuffle that some lanes do not reach",
         "reduce.cuh",
-        "        sum += __shfl_xor_sync(0xffffffffu, sum, mask);",
-        "        if (event < events) sum += __shfl_xor_sync(0xffffffffu, sum, mask);",
+        "      sum += __shfl_xor_sync(0xffffffffu, sum, mask);",
+        "      if (i < count) sum += __shfl_xor_sync(0xffffffffu, sum, mask);",
         SUMS,
-        ".COLLECTIVE in WARPSYNC",  # of part of a warp, which is not emulated
+        "a shuffle of lanes that have parted",
     ),
     Mutant(
         "an index wraps at two to the 31",

@@ -181,11 +181,16 @@ void Block::run_control(Warp& w, const Instruction& i, Lanes group, Lanes on) {
       if (on >> l & 1) w.state[l] = Warp::kWaitsForWarps;
     }
   } else if (i.opcode == "WARPSYNC") {
+    if (i.text.find("COLLECTIVE") != std::string::npos) {
+      problem("a shuffle of lanes that have parted in " + kernel.title);
+    }
     if (group != live) problem("a barrier of a warp with lanes apart in " + kernel.title);
     if (!i.operands.empty() && i[0].kind == Kind::kImmediate &&
         (group & ~static_cast<Lanes>(i[0].bits)) != 0) {
       problem("lanes at a barrier of a warp that does not name them in " + kernel.title);
     }
+    move(w, on, next);
+  } else if (i.opcode == "ENDCOLLECTIVE") {
     move(w, on, next);
   } else if (i.opcode == "EXIT") {
     for (int l = 0; l < kLanes; ++l) {

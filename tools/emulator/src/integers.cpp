@@ -216,14 +216,13 @@ void viadd(Warp& w, const Instruction& i, Lanes on) {
 namespace {
 
 // The lesser where the predicate holds, else the greater.
-void choose(Warp& w, const Instruction& i, Lanes on, Row& a, const Row& b, const Operand& least) {
+void choose(const Warp& w, const Instruction& i, Row& a, const Row& b, const Operand& least) {
   const Lanes lesser = predicates(w, least);
   for (int l = 0; l < kLanes; ++l) {
     const bool below =
         i.has(kU32) ? a[l] < b[l] : static_cast<int32_t>(a[l]) < static_cast<int32_t>(b[l]);
     a[l] = below == ((lesser >> l & 1) != 0) ? a[l] : b[l];
   }
-  write(w, i[0], a, on);
 }
 
 }  // namespace
@@ -232,7 +231,18 @@ void vimnmx(Warp& w, const Instruction& i, Lanes on) {
   Row a, b;
   integers(w, i[1], a);
   integers(w, i[2], b);
-  choose(w, i, on, a, b, i[3]);
+  choose(w, i, a, b, i[3]);
+  write(w, i[0], a, on);
+}
+
+void vimnmx3(Warp& w, const Instruction& i, Lanes on) {
+  Row a, b, c;
+  integers(w, i[1], a);
+  integers(w, i[2], b);
+  integers(w, i[3], c);
+  choose(w, i, a, b, i[4]);
+  choose(w, i, a, c, i[4]);
+  write(w, i[0], a, on);
 }
 
 void viaddmnmx(Warp& w, const Instruction& i, Lanes on) {
@@ -241,7 +251,8 @@ void viaddmnmx(Warp& w, const Instruction& i, Lanes on) {
   integers(w, i[2], b);
   integers(w, i[3], c);
   for (int l = 0; l < kLanes; ++l) a[l] += b[l];
-  choose(w, i, on, a, c, i[4]);
+  choose(w, i, a, c, i[4]);
+  write(w, i[0], a, on);
 }
 
 void nop(Warp&, const Instruction&, Lanes) {}

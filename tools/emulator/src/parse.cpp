@@ -45,6 +45,7 @@ const std::map<std::string_view, int> kWithoutEffect = {
     {"STRONG", 0},
     {"GPU", 0},
     {"DIV", 0},
+    {"COLLECTIVE", 0},
     {"CONV", 0},
     {"PR", 0},
     {"32", 0},

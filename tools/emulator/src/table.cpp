@@ -26,6 +26,7 @@ const std::map<std::string_view, Entry> kTable = {
     {"IABS", {iabs, Pipe::kAlu, "d = |a|"}},
     {"VIADD", {viadd, Pipe::kFma, "d = a + b"}},
     {"VIMNMX", {vimnmx, Pipe::kAlu, "d = p ? min(a, b) : max(a, b)"}},
+    {"VIMNMX3", {vimnmx3, Pipe::kAlu, "d = p ? min(a, b, c) : max(a, b, c)"}},
     {"IMNMX", {vimnmx, Pipe::kAlu, "as VIMNMX"}},
     {"VIADDMNMX", {viaddmnmx, Pipe::kAlu, "d = p ? min(a + b, c) : max(a + b, c)"}},
     {"PRMT", {prmt, Pipe::kAlu, "d = four of the bytes of {c, a}, chosen by b"}},
@@ -84,6 +85,7 @@ const std::map<std::string_view, Entry> kTable = {
     {"BREAK", {nullptr, Pipe::kControl, "will not come"}},
     {"BAR", {nullptr, Pipe::kControl, "waits for all warps of the block"}},
     {"WARPSYNC", {nullptr, Pipe::kControl, "waits for all lanes of the warp"}},
+    {"ENDCOLLECTIVE", {nullptr, Pipe::kControl, "ends what lanes that have parted do together"}},
     {"EXIT", {nullptr, Pipe::kControl, "is done"}},
 };
 
