@@ -132,7 +132,7 @@ ON_HOST = [
     "ops",
     "properties",
 ]
-ON_HOST += ["draw", "distributions", "weights", "scales", "row_gradients"]
+ON_HOST += ["draw", "distributions", "weights", "scales", "row_gradients", "region"]
 
 
 @pytest.fixture(scope="module")

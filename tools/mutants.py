@@ -54,8 +54,8 @@ MUTANTS = [
     Mutant(
         "words of a pair swapped",
         "csrc/cpu/tiles.inl",
-        "box_muller(w.word[0][b], w.word[1][b], &out[0], &out[1])",
-        "box_muller(w.word[1][b], w.word[0][b], &out[0], &out[1])",
+        "box_muller(word[0][b], word[1][b], &out[4 * b], &out[4 * b + 1])",
+        "box_muller(word[1][b], word[0][b], &out[4 * b], &out[4 * b + 1])",
         "noise",
     ),
     Mutant(
@@ -239,8 +239,8 @@ MUTANTS = [
     Mutant(
         "a gradient outside the bounds",
         "csrc/math/sampling.h",
-        "return x < low || x > high ? T(0) : g;",
-        "return x < low || x >= high + 1 ? T(0) : g;",
+        "return x < in.low || x > in.high ? T(0) : g;",
+        "return x < in.low || x >= in.high + 1 ? T(0) : g;",
         "distributions",
     ),
     Mutant(

@@ -17,6 +17,7 @@ from ._native import library as _library
 from ._native.library import set_simd_level as set_simd_level
 from ._native.library import simd_level as simd_level
 from ._native.library import simd_levels as simd_levels
+from ._region import Region as Region
 from ._version import __version__ as __version__
 from .functional import *
 from .multivariate import kl_multivariate_normal as kl_multivariate_normal

@@ -10,8 +10,9 @@ from torch import Tensor
 from . import _checks as checks
 from ._checks import GRADIENTS
 from ._native.dispatch import REFERENCE, route
-from ._native.seeds import resolve_noise
+from ._native.seeds import Drawing
 from ._ops import run
+from ._region import Region
 from ._weighting import with_weights
 
 
@@ -37,6 +38,7 @@ def draw(
     generator: torch.Generator | None = None,
     noise: Tensor | None = None,
     stream: int = 0,
+    region: Region | None = None,
     event_dims: int | None = None,
 ) -> Samples:
     """Samples z = mu + σ ε with their log-densities, in one pass over `mu` and `logvar`.
@@ -49,7 +51,7 @@ def draw(
     is made of them.
 
     Args:
-        mu, logvar, seed, generator, noise, stream: as in :func:`vae_ext.reparameterize`.
+        mu, logvar, seed, generator, noise, stream, region: as in :func:`vae_ext.reparameterize`.
         n_samples: draws for each event.
         gradient: what flows back to mu and logvar.
             "reparameterized": everything, through z and through log q.
@@ -70,18 +72,17 @@ def draw(
     if gradient not in GRADIENTS:
         raise ValueError(f"gradient was {gradient!r}, expected one of {list(GRADIENTS)}")
     checks.pair("mu", mu, "logvar", logvar, to_first=True)
-    samples = checks.n_samples(n_samples)
-    if samples == 0:
+    if n_samples is None:
         raise TypeError("n_samples was None, expected an int")
     dims = checks.event_dims(event_dims, mu.ndim)
     way = route(mu)
-    seed_tensor, seed_value = resolve_noise(mu, way, samples, seed, generator, noise)
-    stream = checks.word64("stream", stream)
+    asked = Drawing(n_samples, seed, generator, noise, stream, region)
+    tensors, numbers = asked.arguments(mu, way)
     if noise is not None and noise.requires_grad:
         way = REFERENCE
-    options = (seed_value, stream, samples, dims, GRADIENTS.index(gradient))
-    tensors = (mu, logvar, noise, seed_tensor)
-    z, log_q, log_p, weights = run(way, "sample_with_log_densities", tensors, options)
+    options = (*numbers, dims, GRADIENTS.index(gradient))
+    found = run(way, "sample_with_log_densities", (mu, logvar, *tensors), options)
+    z, log_q, log_p, weights = found
     if way == REFERENCE and gradient == "sticking-the-landing":
         z, weights = with_weights(z, log_q)
     if weights is None or gradient != "sticking-the-landing":

@@ -3,14 +3,14 @@ bounds on logvar; its parameters in one tensor or in two."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from . import _checks as checks
 from ._native.dispatch import BY_OP, DIRECT, REFERENCE, changes, route
-from ._native.seeds import resolve_noise
+from ._native.seeds import NO_NOISE, Drawing
 from ._ops import run
 from ._reference import Z
 from ._reference.formulas import LOGVAR, logvar_of
@@ -44,24 +44,13 @@ def wide_logvar(q: Parameters) -> Tensor:
 
 
 def sample_and_kl(
-    q: Parameters,
-    outputs: int,
-    reduction: str = "event",
-    *,
-    n_samples: int | None = None,
-    noise: Tensor | None = None,
-    stream: int = 0,
-    **source: Any,
+    q: Parameters, outputs: int, reduction: str = "event", drawing: Drawing | None = None
 ) -> tuple[Tensor | None, Tensor | None]:
-    """What `outputs` asks for: z, the KL, or both in one pass. `source`: a seed or a generator."""
-    code, samples = checks.reduction(reduction), checks.n_samples(n_samples)
+    """What `outputs` asks for: z, the KL, or both in one pass."""
+    code = checks.reduction(reduction)
     way = route(q.mu)
-    seed_tensor: Tensor | None = None
-    seed_value: int | None = 0
-    if outputs & Z:
-        seed_tensor, seed_value = resolve_noise(q.mu, way, samples, noise=noise, **source)
-    stream = checks.word64("stream", stream)
-    if noise is not None and noise.requires_grad:
+    noise, numbers = drawing.arguments(q.mu, way) if drawing and outputs & Z else NO_NOISE
+    if noise[0] is not None and noise[0].requires_grad:
         way = REFERENCE
     kind = 0 if q.bounds is None else SOFT if q.soft else HARD
     low, high = q.bounds or (0.0, 0.0)
@@ -73,9 +62,9 @@ def sample_and_kl(
     if way != REFERENCE and (changes(low) or changes(high)):
         # As numbers the op would be compiled again for each.
         parameters, kind, low, high = (q.mu, wide_logvar(q)), 0, 0.0, 0.0
-    tensors = (*parameters, noise, seed_tensor)
+    tensors = (*parameters, *noise)
     bounds = (kind, low, high)
     of_kl = (q.event_dims, code)
-    options = (seed_value, stream, samples, q.form, *bounds, *of_kl, q.dim, outputs)
+    options = (*numbers, q.form, *bounds, *of_kl, q.dim, outputs)
     z, kl = run(way, "latent", tensors, options)
     return z, kl

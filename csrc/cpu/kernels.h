@@ -11,6 +11,7 @@ namespace vae_ext {
 
 // Elements of a tile: the buffers of one op stay in the first-level cache.
 constexpr int kTile = 256;
+constexpr int kNoiseBlocks = kTile / 4;  // of noise_of_blocks, at most; whole vectors of them
 
 // The loops over a formula's inputs, which are as many tiles.
 template <class T>
@@ -43,6 +44,10 @@ struct Kernels {
   // Standard normals of elements start ... start + n - 1. The buffer holds n + 8; the noise
   // begins at the returned pointer, since blocks of four are drawn whole.
   const T* (*noise)(int n, uint64_t seed, uint64_t stream, uint64_t start, T* buffer);
+
+  // Those of whole blocks, at most kNoiseBlocks; the list is readable to whole vectors, and `out`
+  // has room for them.
+  void (*noise_of_blocks)(int n, uint64_t seed, uint64_t stream, const uint64_t* blocks, T* out);
 
   // The words themselves.
   void (*words)(int n, uint64_t seed, uint64_t stream, uint64_t start, int64_t* out);

@@ -148,6 +148,7 @@ constexpr Kernels<T> make_kernels() {
   k.load = load<T>;
   k.store = store<T>;
   k.noise = noise<T>;
+  k.noise_of_blocks = noise_of_blocks<T>;
   k.words = words;
   k.sum = sum<T>;
   k.fill = fill<T>;

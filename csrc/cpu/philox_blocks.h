@@ -72,6 +72,14 @@ VAE_EXT_INLINE PhiloxGroup multiply_low(const PhiloxGroup& lanes, uint32_t const
 // Blocks come in groups of this many; a caller leaves room for whole groups.
 constexpr int kPhiloxGroup = PhiloxGroup::kLanes * PhiloxGroup::kVectors;
 
+template <int kRow, class Counters>
+VAE_EXT_INLINE void store_words(const Counters& words, int at, uint32_t (&word)[4][kRow]) {
+  words.c0.store_low(&word[0][at]);
+  words.c1.store_low(&word[1][at]);
+  words.c2.store_low(&word[2][at]);
+  words.c3.store_low(&word[3][at]);
+}
+
 // Words 0 to 3 of blocks first ... first + n - 1, each row n rounded up to whole groups.
 template <int kRow>
 inline void philox_blocks(int n, uint64_t seed, uint64_t stream, uint64_t first,
@@ -85,18 +93,28 @@ inline void philox_blocks(int n, uint64_t seed, uint64_t stream, uint64_t first,
     const uint64_t block = first + static_cast<uint64_t>(b);
     const PhiloxGroup c0 = PhiloxGroup::make(
         [&](int i) { return iota + (block + static_cast<uint64_t>(i * PhiloxGroup::kLanes)); });
-    const auto store = [&](const auto& words) {
-      words.c0.store_low(&word[0][b]);
-      words.c1.store_low(&word[1][b]);
-      words.c2.store_low(&word[2][b]);
-      words.c3.store_low(&word[3][b]);
-    };
     // All counters but the first are the same in all lanes, except where its low half wraps.
     if (block >> 32 == (block + kPhiloxGroup - 1) >> 32) {
-      store(philox_rounds(PhiloxCounters{c0, block >> 32, c2, c3}, key0, key1));
+      store_words(philox_rounds(PhiloxCounters{c0, block >> 32, c2, c3}, key0, key1), b, word);
     } else {
-      store(philox_rounds(PhiloxCounters{c0, c0 >> 32, c2, c3}, key0, key1));
+      store_words(philox_rounds(PhiloxCounters{c0, c0 >> 32, c2, c3}, key0, key1), b, word);
     }
+  }
+}
+
+// The same of any blocks, from a list that is readable to whole groups.
+template <int kRow>
+inline void philox_blocks_at(int n, uint64_t seed, uint64_t stream, const uint64_t* blocks,
+                             uint32_t (&word)[4][kRow]) {
+  const auto key0 = static_cast<uint32_t>(seed), key1 = static_cast<uint32_t>(seed >> 32);
+  for (int b = 0; b < n; b += kPhiloxGroup) {
+    const PhiloxGroup c0 = PhiloxGroup::make([&](int i) {
+      PhiloxLanes lanes;
+      __builtin_memcpy(&lanes, blocks + b + i * PhiloxGroup::kLanes, sizeof lanes);
+      return lanes;
+    });
+    const PhiloxCounters counters{c0, c0 >> 32, stream, stream >> 32};
+    store_words(philox_rounds(counters, key0, key1), b, word);
   }
 }
 
@@ -109,6 +127,15 @@ inline void philox_blocks(int n, uint64_t seed, uint64_t stream, uint64_t first,
                           uint32_t (&word)[4][kRow]) {
   for (int b = 0; b < n; ++b) {
     const PhiloxBlock block = philox_block(seed, stream, first + static_cast<uint64_t>(b));
+    for (int j = 0; j < 4; ++j) word[j][b] = block.word[j];
+  }
+}
+
+template <int kRow>
+inline void philox_blocks_at(int n, uint64_t seed, uint64_t stream, const uint64_t* blocks,
+                             uint32_t (&word)[4][kRow]) {
+  for (int b = 0; b < n; ++b) {
+    const PhiloxBlock block = philox_block(seed, stream, blocks[b]);
     for (int j = 0; j < 4; ++j) word[j][b] = block.word[j];
   }
 }

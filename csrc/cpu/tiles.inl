@@ -68,10 +68,12 @@ void store(int n, Storage storage, const T* source, void* out, int64_t stride) {
 
 // ---- Noise -------------------------------------------------------------------------------------
 
+// Of a tile's blocks and one more, rounded up to whole groups.
+constexpr int kWords = kTile / 4 + 32;
+
 // The blocks that elements start ... start + n - 1 lie in, word by word.
 struct Words {
-  static constexpr int kBlocks = kTile / 4 + 32;  // one more, rounded up to whole groups
-  alignas(64) uint32_t word[4][kBlocks];
+  alignas(64) uint32_t word[4][kWords];
   int blocks;
   int skip;  // elements of the first block before `start`
 
@@ -83,14 +85,25 @@ struct Words {
 };
 
 template <class T>
+void normals(int blocks, const uint32_t (&word)[4][kWords], T* out) {
+  for (int b = 0; b < blocks; ++b) {
+    box_muller(word[0][b], word[1][b], &out[4 * b], &out[4 * b + 1]);
+    box_muller(word[2][b], word[3][b], &out[4 * b + 2], &out[4 * b + 3]);
+  }
+}
+
+template <class T>
 const T* noise(int n, uint64_t seed, uint64_t stream, uint64_t start, T* buffer) {
   const Words w(n, seed, stream, start);
-  for (int b = 0; b < w.blocks; ++b) {
-    T* out = buffer + 4 * b;
-    box_muller(w.word[0][b], w.word[1][b], &out[0], &out[1]);
-    box_muller(w.word[2][b], w.word[3][b], &out[2], &out[3]);
-  }
+  normals(w.blocks, w.word, buffer);
   return buffer + w.skip;
+}
+
+template <class T>
+void noise_of_blocks(int n, uint64_t seed, uint64_t stream, const uint64_t* blocks, T* out) {
+  alignas(64) uint32_t word[4][kWords];
+  philox_blocks_at(n, seed, stream, blocks, word);
+  normals(n, word, out);
 }
 
 void words(int n, uint64_t seed, uint64_t stream, uint64_t start, int64_t* out) {

@@ -34,7 +34,9 @@ struct Densities {
     if constexpr (kSums == 0) f(density[0]), f(density[1]);
   }
 
-  bool fits(int width) const { return samples_fit(first + kSamples, numel, width); }
+  bool fits(int width) const {
+    return samples_fit(first + kSamples, numel, width) && noise.fits(first + kSamples, width);
+  }
 
   template <class V, ExpRange kRange, class Sums>
   VAE_EXT_DEVICE bool run(int64_t start, Sums& sums) const {
@@ -50,10 +52,11 @@ struct Densities {
       sigma[j] = mul_exp<kRange>(T(1), T(0.5) * lv[j]);  // of many samples, where it is finite
       height += lv[j] + kLog2Pi<T>;
     }
+    const int64_t place = noise.place_of<V>(start);
 #pragma unroll
     for (int s = 0; s < kSamples; ++s) {
       T eps[V::kWidth] = {}, out[V::kWidth], q[V::kWidth], p[V::kWidth];
-      noise_of_sample<V>(noise, start, first + s, numel, noise_shift, eps);
+      noise_of_sample<V>(noise, start, place, first + s, noise_shift, eps);
       T noise_square = T(0), square = T(0);
 #pragma unroll
       for (int j = 0; j < V::kWidth; ++j) {
@@ -160,7 +163,7 @@ template <DrawGradient kGradient>
 struct DensitiesBackward {
   static constexpr int kSums = 0;
   static constexpr int kHeavy = 1;
-  static constexpr int kHeavyWide = 1 + (kGradient == DrawGradient::kStickingTheLanding);
+  static constexpr int kHeavyWide = 1 + (kGradient != DrawGradient::kScore);
   static constexpr bool kCostly = false;
   Operand grad_z, grad_q, grad_p;  // of the first sample, in the shape of mu
   Operand mu, logvar;
@@ -186,7 +189,9 @@ struct DensitiesBackward {
     }
   }
 
-  bool fits(int width) const { return samples_fit(samples, numel, width); }
+  bool fits(int width) const {
+    return samples_fit(samples, numel, width) && noise.fits(samples, width);
+  }
 
   template <class V, ExpRange kRange, class Sums>
   VAE_EXT_DEVICE bool run(int64_t start, Sums&) const {
@@ -202,6 +207,7 @@ struct DensitiesBackward {
       sigma[j] = mul_exp<kRange>(T(1), T(0.5) * lv[j]);
       inverse[j] = mul_exp<kRange>(T(1), T(-0.5) * lv[j]);
     }
+    const int64_t place = noise.place_of<V>(start);
     const int64_t event_q = repeat_offset(grad_q, start), event_p = repeat_offset(grad_p, start);
 #pragma unroll 1
     for (int64_t s = 0; s < samples; ++s) {
@@ -209,7 +215,7 @@ struct DensitiesBackward {
       values<V>(grad_z, fetch<V>(grad_z, start, s * shift[0]), start, gz, s * shift[0]);
       values_of_event<V>(grad_q, start, event_q, s * shift[1], gq);
       values_of_event<V>(grad_p, start, event_p, s * shift[2], gp);
-      noise_of_sample<V>(noise, start, s, numel, noise_shift, eps);
+      noise_of_sample<V>(noise, start, place, s, noise_shift, eps);
 #pragma unroll
       for (int j = 0; j < V::kWidth; ++j) {
         SampleGradients<T> g;

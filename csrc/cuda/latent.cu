@@ -30,7 +30,7 @@ struct Sampling {
     if (noise.is_given) f(noise.given);
   }
 
-  bool fits(int) const { return true; }
+  bool fits(int width) const { return noise.fits(1, width); }
 
   template <class V, ExpRange kRange, class Sums>
   VAE_EXT_DEVICE bool run(int64_t start, Sums& sums) const {
@@ -43,7 +43,7 @@ struct Sampling {
     if (noise.is_given) {
       values<V>(noise.given, fetch<V>(noise.given, start), start, eps);
     } else {
-      noise.draw<V>(start, eps);
+      noise.draw<V>(noise.place_of<V>(start), eps);
     }
     values<V>(mu, mu_bits, start, m);
     with_form(form, [&](auto f) {
@@ -72,7 +72,7 @@ Sampling<kSums> sampling(const LatentArguments& a, const Tensor& z, int width) {
   body.form = static_cast<int>(a.form);
   body.z = Operand(z, a.z_shape, width);
   body.bounds = a.bounds;
-  body.noise = noise_source(a.noise);
+  body.noise = noise_source(a.noise, a.z_shape, false, width);
   if (a.noise.noise) body.noise.given = Operand(*a.noise.noise, a.z_shape, width);
   return body;
 }
@@ -133,7 +133,9 @@ struct SamplingBackward {
     }
   }
 
-  bool fits(int width) const { return samples_fit(samples, numel, width); }
+  bool fits(int width) const {
+    return samples_fit(samples, numel, width) && noise.fits(samples, width);
+  }
 
   template <class V, ExpRange kRange, class Sums>
   VAE_EXT_DEVICE bool run(int64_t start, Sums&) const {
@@ -148,7 +150,9 @@ struct SamplingBackward {
     if (kRange == ExpRange::kBounded && !bounded(x)) return false;
     const auto add_sample = [&](const Bits& bits, int64_t s) {
       T gz[V::kWidth], e[V::kWidth] = {};
-      if (wanted[1]) noise_of_sample<V>(noise, start, s, numel, noise_shift, e);
+      if (wanted[1]) {
+        noise_of_sample<V>(noise, start, noise.place_of<V>(start), s, noise_shift, e);
+      }
       values<V>(grad_z, bits, start, gz, s * grad_z_shift);
 #pragma unroll
       for (int j = 0; j < V::kWidth; ++j) {

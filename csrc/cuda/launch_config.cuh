@@ -15,10 +15,12 @@ inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // Blocks that one multiprocessor must have room for, which bounds the registers of a kernel: enough
 // loads under way to hide memory's latency, where that takes no spilling. V: a Variant of
 // groups.cuh; Body::kHeavy and kHeavyWide: how many blocks fewer a body takes that needs more
-// registers, in groups of 4 and of 8.
+// registers, in groups of 4 and of 8. Groups of any dtypes take more, too.
 template <class V, class Body>
 constexpr int kMinBlocks =
-    sizeof(typename V::T) == 8 ? 1 : 4 - (V::kWidth == 8 ? Body::kHeavyWide : Body::kHeavy);
+    sizeof(typename V::T) == 8
+        ? 1
+        : 4 - (V::kWidth == 8 ? Body::kHeavyWide : Body::kHeavy) - (V::kWidth > 1 && !V::kPlain);
 
 // The same of kernels that hold a sum for each of their columns.
 template <class V>

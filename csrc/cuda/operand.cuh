@@ -105,9 +105,40 @@ struct Operand {
       access = Access::kContiguous;
       return;
     }
-    const Layout layout = frame.layout(sizes, strides);
     const int64_t bytes = std::min<int64_t>(16, width * size_of(storage));
-    const bool aligned = reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(bytes) == 0;
+    place(frame.layout(sizes, strides), width,
+          reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(bytes) == 0);
+  }
+
+  // Where elements lie, of anything.
+  Operand(const Layout& layout, int width, bool aligned) { place(layout, width, aligned); }
+
+  Operand(const Tensor& t, const Frame& frame, int width)
+      : Operand(t, frame, shape_of(t), strides_of(t), width) {}
+
+  // A tensor, or a constant where there is none.
+  Operand(const std::optional<Tensor>& t, double otherwise, const Frame& frame, int width)
+      : Operand(t ? Operand(*t, frame, width) : constant(otherwise)) {}
+
+  // The incoming gradient of a reduced result, spread over the elements. The factor of a mean
+  // belongs to it.
+  static Operand gradient(const Tensor& grad, const ReductionPlan& plan, const Frame& frame,
+                          int width) {
+    if (plan.reduction == Reduction::kNone) return Operand(grad, frame, width);
+    Shape sizes = shape_of(grad);
+    Shape strides = strides_of(grad);
+    if (!plan.scalar()) {  // [events] over [events, event]
+      sizes.resize(plan.shape.size(), 1);
+      strides.resize(plan.shape.size(), 0);
+    }
+    Operand spread(grad, frame, sizes, strides, width);
+    if (plan.scalar()) spread.value = plan.scale();
+    return spread;
+  }
+
+ private:
+  // aligned: whether a group may be read at once where the first element lies.
+  void place(const Layout& layout, int width, bool aligned) {
     const int n = layout.ndim();
     if (n == 0 || (n == 1 && layout.stride(0) == 0)) {
       access = Access::kScalar;
@@ -133,29 +164,6 @@ struct Operand {
       inner = Divider(layout.size(0));
       outer_stride = layout.stride(1);
     }
-  }
-
-  Operand(const Tensor& t, const Frame& frame, int width)
-      : Operand(t, frame, shape_of(t), strides_of(t), width) {}
-
-  // A tensor, or a constant where there is none.
-  Operand(const std::optional<Tensor>& t, double otherwise, const Frame& frame, int width)
-      : Operand(t ? Operand(*t, frame, width) : constant(otherwise)) {}
-
-  // The incoming gradient of a reduced result, spread over the elements. The factor of a mean
-  // belongs to it.
-  static Operand gradient(const Tensor& grad, const ReductionPlan& plan, const Frame& frame,
-                          int width) {
-    if (plan.reduction == Reduction::kNone) return Operand(grad, frame, width);
-    Shape sizes = shape_of(grad);
-    Shape strides = strides_of(grad);
-    if (!plan.scalar()) {  // [events] over [events, event]
-      sizes.resize(plan.shape.size(), 1);
-      strides.resize(plan.shape.size(), 0);
-    }
-    Operand spread(grad, frame, sizes, strides, width);
-    if (plan.scalar()) spread.value = plan.scale();
-    return spread;
   }
 };
 

@@ -35,22 +35,22 @@ inline Operand first_sample(const Tensor& t, const Shape& shape, int64_t n_sampl
 // The noise of a body that runs over one sample's shape.
 template <class Body>
 void set_noise(Body& body, const NoiseArguments& from, const Shape& shape, int width) {
-  body.noise = noise_source(from);
+  body.noise = noise_source(from, shape, from.n_samples > 0, width);
   if (from.noise) {
     body.noise.given = first_sample(*from.noise, shape, from.n_samples, width, &body.noise_shift);
   }
 }
 
-// The noise of a sample of `numel` elements.
+// The noise of a sample, whose first has element `place` of the stream for element `start`.
 template <class V>
-VAE_EXT_DEVICE void noise_of_sample(const NoiseSource& noise, int64_t start, int64_t sample,
-                                    int64_t numel, int64_t given_shift,
+VAE_EXT_DEVICE void noise_of_sample(const NoiseSource& noise, int64_t start, int64_t place,
+                                    int64_t sample, int64_t given_shift,
                                     typename V::T (&eps)[V::kWidth]) {
   if (noise.is_given) {
     const int64_t shift = sample * given_shift;
     values<V>(noise.given, fetch<V>(noise.given, start, shift), start, eps, shift);
   } else {
-    noise.draw<V>(sample * numel + start, eps);
+    noise.draw<V>(place + sample * noise.between_samples, eps);
   }
 }
 

@@ -18,8 +18,9 @@
 #include "../math/philox.h"
 #include "arguments.h"
 
-#define VAE_EXT_NOISE \
-  "Tensor? noise, Tensor? seed, SymInt seed_value, SymInt stream, SymInt n_samples"
+#define VAE_EXT_NOISE                                                                \
+  "Tensor? noise, Tensor? seed, SymInt seed_value, SymInt stream, SymInt[]? places," \
+  " SymInt n_samples"
 #define VAE_EXT_EVENT "int event_dims, int reduction"
 
 namespace {

@@ -35,8 +35,8 @@ MUTANTS = [
     Mutant(
         "a misaligned view is read in groups",
         "operand.cuh",
-        "reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(bytes) == 0;",
-        "bytes > 0;",
+        "reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(bytes) == 0);",
+        "bytes > 0);",
         ["tests/test_layouts.py", "-k", "bounded_kl"],
         "misaligned: LDG",
     ),

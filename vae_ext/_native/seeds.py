@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .. import _checks as checks
+from .._region import Region, places
 from . import library
 from .dispatch import DIRECT, REFERENCE, for_other_runtimes, tracing, transforming, within
 
@@ -71,13 +73,37 @@ def new_seed(mu: Tensor, route: int) -> tuple[Tensor | None, int]:
     return new_seed_tensor(mu.device), 0
 
 
-def resolve_noise(
+class Drawing(NamedTuple):
+    """What the functions that sample are asked for: see :func:`vae_ext.reparameterize`."""
+
+    n_samples: int | None = None
+    seed: int | Tensor | None = None
+    generator: torch.Generator | None = None
+    noise: Tensor | None = None
+    stream: int = 0
+    region: Region | None = None
+
+    def arguments(self, mu: Tensor, way: int) -> tuple[tuple[Tensor | None, ...], tuple[Any, ...]]:
+        """As the ops take them: tensors noise and seed; seed_value, stream, places, n_samples."""
+        samples = checks.n_samples(self.n_samples)
+        found, value = resolve_seed(mu, way, samples, self.seed, self.generator, self.noise)
+        stream = checks.word64("stream", self.stream)
+        if self.noise is not None and self.region is not None:
+            raise ValueError("noise and region were given, expected at most one of them")
+        of_stream = places(self.region, mu.shape, samples)
+        return (self.noise, found), (value, stream, of_stream, samples)
+
+
+NO_NOISE = ((None, None), (0, 0, None, 0))  # the same for who only wants a KL
+
+
+def resolve_seed(
     mu: Tensor,
     way: int,
     n_samples: int,
-    seed: int | Tensor | None = None,
-    generator: torch.Generator | None = None,
-    noise: Tensor | None = None,
+    seed: int | Tensor | None,
+    generator: torch.Generator | None,
+    noise: Tensor | None,
 ) -> tuple[Tensor | None, int | None]:
     """The seed as the ops take it: a tensor, or a number where that is None; for a runtime without
     our ops neither."""

@@ -32,12 +32,18 @@ def formula(of: Formula, tensors: Arguments, options: Arguments) -> Tensor:
 
 
 def draws(
-    noise: Maybe, seed: Maybe, seed_value: int | None, stream: int, n_samples: int
+    noise: Maybe,
+    seed: Maybe,
+    seed_value: int | None,
+    stream: int,
+    places: Sequence[int] | None,
+    n_samples: int,
 ) -> dict[str, Any]:
     return {
         "noise": noise,
         "seed": seed_value if seed is None else seed,
         "stream": stream,
+        "places": places,
         "n_samples": n_samples or None,
     }
 

@@ -8,6 +8,7 @@ are computed in float32 except for tensors of float64, which not every device ha
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -59,12 +60,16 @@ def halves(value: int | Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     return as_word(value & MASK), as_word((value >> 32) & MASK)
 
 
+def blocks(block: Tensor, seed: int | Tensor, stream: int) -> Tensor:
+    """The four words of each block of a stream, int32 [n, 4]."""
+    low, high = halves(stream, block.device)
+    counter = (*halves(block, block.device), low.expand_as(block), high.expand_as(block))
+    return torch.stack(philox4x32_10(counter, halves(seed, block.device)), dim=-1)
+
+
 def bits(n: int, seed: int | Tensor, stream: int, device: torch.device) -> Tensor:
     """The words of elements 0 … n − 1 of a stream, int32 [n]."""
-    block = torch.arange((n + 3) // 4, device=device)
-    low, high = halves(stream, device)
-    counter = (*halves(block, device), low.expand_as(block), high.expand_as(block))
-    return torch.stack(philox4x32_10(counter, halves(seed, device)), dim=-1).reshape(-1)[:n]
+    return blocks(torch.arange((n + 3) // 4, device=device), seed, stream).reshape(-1)[:n]
 
 
 def as_numbers(words: Tensor) -> Tensor:
@@ -120,7 +125,17 @@ def standard_normal(
     stream: int,
     device: torch.device,
     dtype: torch.dtype = torch.float64,
+    places: Sequence[int] | None = None,
 ) -> Tensor:
-    """Standard normals of the elements of `shape`, in float32 or float64."""
+    """Standard normals of the elements of `shape`, in float32 or float64; of a box in a larger
+    tensor those at `places` of the stream, [offset, size, stride, size, stride, …]."""
     n = math.prod(shape)
+    if places is not None:
+        offset, *pairs = places
+        at = torch.full((), offset, dtype=torch.int64, device=device)
+        for size, stride in zip(pairs[::2], pairs[1::2], strict=True):
+            at = at[..., None] + torch.arange(size, device=device) * stride
+        at = at.reshape(-1)
+        four = box_muller(blocks(at // 4, seed, stream).reshape(-1), dtype).reshape(-1, 4)
+        return four.gather(1, (at % 4)[:, None]).reshape(shape)
     return box_muller(bits(n + (-n) % 4, seed, stream, device), dtype)[:n].reshape(shape)

@@ -19,10 +19,11 @@ def noise_of(
     stream: int,
     device: torch.device,
     dtype: torch.dtype,
+    places: Sequence[int] | None,
 ) -> Tensor:
     if seed is None:  # in a program for a runtime that draws its own
         return torch.randn(tuple(shape), device=device, dtype=dtype)
-    return philox.standard_normal(tuple(shape), seed, stream, device, dtype)
+    return philox.standard_normal(tuple(shape), seed, stream, device, dtype, places)
 
 
 def reparameterize(
@@ -34,11 +35,12 @@ def reparameterize(
     seed: int | Tensor | None = 0,
     noise: Tensor | None = None,
     stream: int = 0,
+    places: Sequence[int] | None = None,
 ) -> Tensor:
     dtype = arithmetic_dtype(mu, scale)
     shape = mu.shape if n_samples is None else (n_samples, *mu.shape)
     if noise is None:
-        noise = noise_of(shape, seed, stream, mu.device, dtype)
+        noise = noise_of(shape, seed, stream, mu.device, dtype, places)
     z = mu.to(dtype) + times_sigma(form, noise.to(dtype), scale.to(dtype))
     return z.to(result_dtype(mu, scale))
 
@@ -96,12 +98,13 @@ def sample_with_log_densities(
     seed: int | Tensor | None = 0,
     noise: Tensor | None = None,
     stream: int = 0,
+    places: Sequence[int] | None = None,
     event_dims: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     dtype = arithmetic_dtype(mu, logvar)
     m, lv = mu.to(dtype), logvar.to(dtype)
     if noise is None:
-        noise = noise_of((n_samples, *mu.shape), seed, stream, mu.device, dtype)
+        noise = noise_of((n_samples, *mu.shape), seed, stream, mu.device, dtype, places)
     eps = noise.to(dtype)
     step = mul_exp(eps, 0.5 * lv)
     z = m + step

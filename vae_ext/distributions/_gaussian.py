@@ -13,8 +13,10 @@ from torch.distributions import Distribution, constraints
 
 from .. import _checks as checks
 from .._latent import Bounds, Parameters, sample_and_kl, wide_logvar
+from .._native.seeds import Drawing
 from .._reference import KL, Z, numerics
 from .._reference.formulas import LOGVAR, SCALES, STD
+from .._region import Region
 from ..functional import gaussian_kl, gaussian_log_likelihood
 from ..functional._scale import scale_of
 
@@ -199,9 +201,9 @@ class DiagonalGaussian(Distribution):
         return new
 
     def _latent(
-        self, outputs: int, reduction: str = "event", **noise: Any
+        self, outputs: int, reduction: str = "event", drawing: Drawing | None = None
     ) -> tuple[Tensor | None, Tensor | None]:
-        z, kl = sample_and_kl(self._q, outputs, reduction, **noise)
+        z, kl = sample_and_kl(self._q, outputs, reduction, drawing)
         # Elementwise results are in the arguments' dtype, than which a log-variance that was made
         # from a standard deviation of half precision is wider.
         if z is not None:
@@ -218,6 +220,7 @@ class DiagonalGaussian(Distribution):
         generator: torch.Generator | None = None,
         noise: Tensor | None = None,
         stream: int = 0,
+        region: Region | None = None,
     ) -> Tensor:
         """z = mu + σ ε, [*sample_shape, *batch_shape, *event_shape]; noise arguments as in
         :func:`vae_ext.reparameterize`."""
@@ -229,9 +232,7 @@ class DiagonalGaussian(Distribution):
             checks.noise(noise, shape)
             noise = noise.reshape(n, *self.mu.shape)
         many = n if len(sample_shape) else None
-        z, _ = self._latent(
-            Z, n_samples=many, seed=seed, generator=generator, noise=noise, stream=stream
-        )
+        z, _ = self._latent(Z, drawing=Drawing(many, seed, generator, noise, stream, region))
         assert z is not None
         return z.reshape(shape)
 
@@ -248,23 +249,18 @@ class DiagonalGaussian(Distribution):
         generator: torch.Generator | None = None,
         noise: Tensor | None = None,
         stream: int = 0,
+        region: Region | None = None,
         weights: Tensor | None = None,
         reduction: str = "event",
     ) -> tuple[Tensor, Tensor]:
         """A sample and KL(self ‖ N(0, I)), [*batch], in one pass; arguments as in
         :func:`vae_ext.reparameterize_with_kl`."""
-        drawn: dict[str, Any] = {
-            "n_samples": n_samples,
-            "seed": seed,
-            "generator": generator,
-            "noise": noise,
-            "stream": stream,
-        }
+        drawing = Drawing(n_samples, seed, generator, noise, stream, region)
         if weights is not None:
-            z, _ = self._latent(Z, **drawn)
+            z, _ = self._latent(Z, drawing=drawing)
             assert z is not None
             return z, self.kl(weights=weights, reduction=reduction)
-        z, kl = self._latent(Z | KL, reduction, **drawn)
+        z, kl = self._latent(Z | KL, reduction, drawing)
         assert z is not None
         assert kl is not None
         return z, kl

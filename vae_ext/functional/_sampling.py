@@ -11,10 +11,11 @@ from torch import Tensor
 from .. import _checks as checks
 from .._latent import Parameters, sample_and_kl
 from .._native.dispatch import route
-from .._native.seeds import resolve_noise
+from .._native.seeds import Drawing
 from .._ops import run
 from .._reference import KL, Z
 from .._reference.formulas import LOGVAR
+from .._region import Region
 from ._divergences import gaussian_kl
 from ._scale import scale_of
 
@@ -32,6 +33,7 @@ def reparameterize(
     generator: torch.Generator | None = None,
     noise: Tensor | None = None,
     stream: int = 0,
+    region: Region | None = None,
 ) -> Tensor:
     r"""Sample z = mu + σ ε with σ = exp(logvar / 2), differentiably.
 
@@ -47,6 +49,8 @@ def reparameterize(
         generator: draws the seed; default: torch's generator of the device of `mu`.
         noise: ε itself, of the shape of z. At most one of `noise`, `seed` and `generator`.
         stream: numbers independent noises under one seed.
+        region: where in a larger latent `mu` lies, whose noise it then gets: see
+            :class:`vae_ext.Region`. Not with `noise`.
 
     Returns:
         z in the shape of `mu`, or [n_samples, \*mu.shape], in the promoted dtype of `mu` and
@@ -59,19 +63,14 @@ def reparameterize(
     """
     form, name, scale = scale_of(logvar, log_std, std)
     checks.pair("mu", mu, name, scale, to_first=True)
+    drawing = Drawing(n_samples, seed, generator, noise, stream, region)
     if form != LOGVAR:
-        q = Parameters(mu, scale, 0, form)
-        found, _ = sample_and_kl(
-            q, Z, n_samples=n_samples, seed=seed, generator=generator, noise=noise, stream=stream
-        )
+        found, _ = sample_and_kl(Parameters(mu, scale, 0, form), Z, drawing=drawing)
         assert found is not None
         return found
-    samples = checks.n_samples(n_samples)
     way = route(mu)
-    seed_tensor, seed_value = resolve_noise(mu, way, samples, seed, generator, noise)
-    stream = checks.word64("stream", stream)
-    tensors = (mu, scale, noise, seed_tensor)
-    z: Tensor = run(way, "reparameterize", tensors, (seed_value, stream, samples))
+    tensors, numbers = drawing.arguments(mu, way)
+    z: Tensor = run(way, "reparameterize", (mu, scale, *tensors), numbers)
     return z
 
 
@@ -86,6 +85,7 @@ def reparameterize_with_kl(
     generator: torch.Generator | None = None,
     noise: Tensor | None = None,
     stream: int = 0,
+    region: Region | None = None,
     weights: Tensor | None = None,
     event_dims: int | None = None,
     reduction: str = "event",
@@ -98,7 +98,7 @@ def reparameterize_with_kl(
     appendix B.
 
     Args:
-        mu, logvar, log_std, std, n_samples, seed, generator, noise, stream: as in
+        mu, logvar, log_std, std, n_samples, seed, generator, noise, stream, region: as in
             :func:`reparameterize`.
         weights, event_dims, reduction: of the KL, as in :func:`gaussian_kl`. With weights there are
             two passes.
@@ -113,30 +113,22 @@ def reparameterize_with_kl(
     checks.pair("mu", mu, name, scale, to_first=True)
     dims = checks.event_dims(event_dims, mu.ndim)
     code = checks.reduction(reduction)
-    if weights is not None or form != LOGVAR:
-        drawn: dict[str, Any] = {
-            "n_samples": n_samples,
-            "seed": seed,
-            "generator": generator,
-            "noise": noise,
-            "stream": stream,
-        }
-        if weights is not None:
-            spread: dict[str, Any] = {name: scale.expand(mu.shape)}
-            kl = gaussian_kl(mu, **spread, weights=weights, event_dims=dims, reduction=reduction)
-            return reparameterize(mu, logvar, log_std=log_std, std=std, **drawn), kl
-        found, kl_found = sample_and_kl(
-            Parameters(mu, scale, dims, form), Z | KL, reduction, **drawn
-        )
+    drawing = Drawing(n_samples, seed, generator, noise, stream, region)
+    if weights is not None:
+        given: dict[str, Any] = {name: scale}
+        spread: dict[str, Any] = {name: scale.expand(mu.shape)}
+        kl = gaussian_kl(mu, **spread, weights=weights, event_dims=dims, reduction=reduction)
+        return reparameterize(mu, **given, **drawing._asdict()), kl
+    if form != LOGVAR:
+        q = Parameters(mu, scale, dims, form)
+        found, kl_found = sample_and_kl(q, Z | KL, reduction, drawing)
         assert found is not None
         assert kl_found is not None
         return found, kl_found
-    samples = checks.n_samples(n_samples)
     way = route(mu)
-    seed_tensor, seed_value = resolve_noise(mu, way, samples, seed, generator, noise)
-    stream = checks.word64("stream", stream)
-    options = (seed_value, stream, samples, dims, code)
-    z, kl = run(way, "reparameterize_with_kl", (mu, scale, noise, seed_tensor), options)
+    tensors, numbers = drawing.arguments(mu, way)
+    options = (*numbers, dims, code)
+    z, kl = run(way, "reparameterize_with_kl", (mu, scale, *tensors), options)
     return z, kl
 
 
@@ -145,6 +137,7 @@ def standard_normal(
     *size: int,
     seed: int | Tensor,
     stream: int = 0,
+    region: Region | None = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor: ...
@@ -155,6 +148,7 @@ def standard_normal(
     *,
     seed: int | Tensor,
     stream: int = 0,
+    region: Region | None = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor: ...
@@ -162,6 +156,7 @@ def standard_normal(
     *size: int | Sequence[int],
     seed: int | Tensor,
     stream: int = 0,
+    region: Region | None = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
@@ -176,6 +171,7 @@ def standard_normal(
         size: the shape, as integers or as one sequence of them.
         seed: an int or a 0-dimensional int64 tensor.
         stream: numbers independent noises under one seed.
+        region: the box of a larger noise that is wanted; see :class:`vae_ext.Region`.
         dtype, device: of the result; default: torch's defaults, and the seed's device.
 
     Raises:
@@ -190,4 +186,4 @@ def standard_normal(
         device = seed.device
     zero = torch.zeros((), dtype=dtype, device=device)
     # 0 + exp(0) ε is ε, exactly.
-    return reparameterize(zero.expand(shape), zero, seed=seed, stream=stream)
+    return reparameterize(zero.expand(shape), zero, seed=seed, stream=stream, region=region)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.fx
 from torch import Tensor, nn
 
 from .. import _checks as checks
+from .._native.seeds import Drawing
+from .._region import Region
 from ..functional import gaussian_kl, reparameterize, reparameterize_with_kl
 from ._options import options
 
@@ -89,16 +90,11 @@ class GaussianLatent(nn.Module):
         generator: torch.Generator | None = None,
         noise: Tensor | None = None,
         stream: int = 0,
+        region: Region | None = None,
         weights: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """z and the KL divergence; arguments as in :func:`vae_ext.reparameterize_with_kl`."""
-        drawn: dict[str, Any] = {
-            "n_samples": n_samples,
-            "seed": seed,
-            "generator": generator,
-            "noise": noise,
-            "stream": stream,
-        }
+        drawn = Drawing(n_samples, seed, generator, noise, stream, region)._asdict()
         if self.prior_mu is None:
             return reparameterize_with_kl(
                 mu,
