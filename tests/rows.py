@@ -133,6 +133,15 @@ ROWS = [
         samples=True,
     ),
     Row(
+        "reparameterize, of a region",
+        ["reparameterize", "Region"],
+        lambda m, v, seed: vae_ext.reparameterize(
+            m, v, seed=seed, region=vae_ext.Region([n + 3 for n in m.shape], [1] * m.ndim)
+        ),
+        two,
+        samples=True,
+    ),
+    Row(
         "reparameterize, given noise",
         ["reparameterize"],
         lambda m, v, noise: vae_ext.reparameterize(m, v, noise=noise),
@@ -336,7 +345,6 @@ ROWS = [
 
 # Public names that are no functions of tensors.
 OTHERS = {
-    "Region",  # an argument: test_region.py
     "distributions",
     "estimators",
     "functional",
