@@ -50,8 +50,8 @@ def places(region: object, shape: Sequence[int], n_samples: int) -> list[int] | 
     offset, stride, pairs = 0, 1, []
     for first, size, full in zip(reversed(start), reversed(shape), reversed(whole), strict=True):
         pairs.append((size, stride))
-        offset += first * stride
-        stride *= full
+        # Not in place: under torch.jit.trace sizes are tensors.
+        offset, stride = offset + first * stride, stride * full
     if n_samples:
         pairs.append((n_samples, stride))
     return [offset, *(number for pair in reversed(pairs) for number in pair)]

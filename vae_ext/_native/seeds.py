@@ -11,7 +11,15 @@ from torch import Tensor
 from .. import _checks as checks
 from .._region import Region, places
 from . import library
-from .dispatch import DIRECT, REFERENCE, for_other_runtimes, tracing, transforming, within
+from .dispatch import (
+    DIRECT,
+    REFERENCE,
+    for_other_runtimes,
+    jit_tracing_state,
+    tracing,
+    transforming,
+    within,
+)
 
 CALLS = itertools.count()
 
@@ -65,7 +73,7 @@ def new_seed(mu: Tensor, route: int) -> tuple[Tensor | None, int]:
         return (None, library.new_cpu_seed()) if mu.is_cpu else (new_seed_tensor(mu.device), 0)
     if transforming():
         return (new_seed_for_vmap if within("Vmap") else new_seed_tensor)(mu.device), 0
-    if torch._C._get_tracing_state() is not None:
+    if jit_tracing_state() is not None:
         return new_seed_tensor(mu.device), 0  # torch.jit would fold an op of ours into a constant
     # Whoever traces must see an op, not a number that would become a constant.
     if tracing():
@@ -91,6 +99,8 @@ class Drawing(NamedTuple):
         if self.noise is not None and self.region is not None:
             raise ValueError("noise and region were given, expected at most one of them")
         of_stream = places(self.region, mu.shape, samples)
+        if of_stream and jit_tracing_state() is not None:
+            of_stream = [int(n) for n in of_stream]  # sizes are tensors there, and become constants
         return (self.noise, found), (value, stream, of_stream, samples)
 
 

@@ -134,8 +134,9 @@ def standard_normal(
         offset, *pairs = places
         at = torch.full((), offset, dtype=torch.int64, device=device)
         for size, stride in zip(pairs[::2], pairs[1::2], strict=True):
-            at = at[..., None] + torch.arange(size, device=device) * stride
+            # By steps: some devices have no product of 64-bit integers.
+            at = at[..., None] + torch.arange(0, size * stride, max(stride, 1), device=device)
         at = at.reshape(-1)
-        four = box_muller(blocks(at // 4, seed, stream).reshape(-1), dtype).reshape(-1, 4)
-        return four.gather(1, (at % 4)[:, None]).reshape(shape)
+        four = box_muller(blocks(at >> 2, seed, stream).reshape(-1), dtype).reshape(-1, 4)
+        return four.gather(1, (at & 3)[:, None]).reshape(shape)
     return box_muller(bits(n + (-n) % 4, seed, stream, device), dtype)[:n].reshape(shape)
