@@ -16,7 +16,7 @@ class Noise {
         is_given_(from.noise.has_value()),
         seed_(static_cast<uint64_t>(from.seed_value)),
         stream_(static_cast<uint64_t>(from.stream)) {
-    if (from.places && !is_given_) places_.emplace(from.places, shape, false);
+    if (from.places && !is_given_) places_.emplace(*from.places, shape, false);
     if (!is_given_ && from.seed) {
       seed_ = static_cast<uint64_t>(*static_cast<const int64_t*>(from.seed->const_data_ptr()));
     }

@@ -123,21 +123,22 @@ inline void philox_blocks_at(int n, uint64_t seed, uint64_t stream, const uint64
 constexpr int kPhiloxGroup = 1;
 
 template <int kRow>
+inline void store_block(const PhiloxBlock& block, int at, uint32_t (&word)[4][kRow]) {
+  for (int j = 0; j < 4; ++j) word[j][at] = block.word[j];
+}
+
+template <int kRow>
 inline void philox_blocks(int n, uint64_t seed, uint64_t stream, uint64_t first,
                           uint32_t (&word)[4][kRow]) {
   for (int b = 0; b < n; ++b) {
-    const PhiloxBlock block = philox_block(seed, stream, first + static_cast<uint64_t>(b));
-    for (int j = 0; j < 4; ++j) word[j][b] = block.word[j];
+    store_block(philox_block(seed, stream, first + static_cast<uint64_t>(b)), b, word);
   }
 }
 
 template <int kRow>
 inline void philox_blocks_at(int n, uint64_t seed, uint64_t stream, const uint64_t* blocks,
                              uint32_t (&word)[4][kRow]) {
-  for (int b = 0; b < n; ++b) {
-    const PhiloxBlock block = philox_block(seed, stream, blocks[b]);
-    for (int j = 0; j < 4; ++j) word[j][b] = block.word[j];
-  }
+  for (int b = 0; b < n; ++b) store_block(philox_block(seed, stream, blocks[b]), b, word);
 }
 
 #endif

@@ -63,11 +63,14 @@ struct NoiseSource {
 inline NoiseSource noise_source(const NoiseArguments& from, const Shape& shape, bool of_sample,
                                 int width) {
   NoiseSource source;
-  const Places places(from.noise ? PlaceList() : from.places, shape, of_sample);
-  source.placed = from.places && !from.noise && numel_of(shape) > 0;
-  if (source.placed) source.place = Operand(places.layout, width, true);
-  source.offset = places.offset;
-  source.between_samples = places.between_samples;
+  source.between_samples = numel_of(shape);
+  if (from.places && !from.noise && source.between_samples > 0) {
+    const Places places(*from.places, shape, of_sample);
+    source.placed = true;
+    source.place = Operand(places.layout, width, true);
+    source.offset = places.offset;
+    if (of_sample) source.between_samples = places.between_samples;
+  }
   source.is_given = from.noise.has_value();
   source.stream = static_cast<uint64_t>(from.stream);
   source.seed = static_cast<uint64_t>(from.seed_value);

@@ -95,12 +95,19 @@ VAE_EXT_INLINE ExpParts split_exp(float y) {
 }
 
 #if defined(VAE_EXT_HARDWARE_FUNCTIONS)
-// exp(y) within kBoundedExponent: 2^h, times 1 + what rounding h has lost of y. That log(2) is
-// rounded, too, costs one unit in the last place at 43.
-VAE_EXT_INLINE float hardware_exp(float y) {
-  const float h = y * 0x1.715476p+0f, e = hardware_exp2(h);
-  return fmaf(e, fmaf(h, -0x1.62e43p-1f, y), e);
+// y = h log(2) + rest, h rounded, and 2^h. log(2) is its float, which costs one unit in the last
+// place at 43.
+struct HardwarePower {
+  float h, rest, power;
+};
+VAE_EXT_INLINE HardwarePower hardware_power(float y) {
+  const float h = y * 0x1.715476p+0f;
+  return {h, fmaf(h, -0x1.62e43p-1f, y), hardware_exp2(h)};
 }
+
+// exp(y) within kBoundedExponent.
+VAE_EXT_INLINE float hardware_exp(const HardwarePower& e) { return fmaf(e.power, e.rest, e.power); }
+VAE_EXT_INLINE float hardware_exp(float y) { return hardware_exp(hardware_power(y)); }
 #endif
 
 // a * exp(y), finite wherever the product is: exp(y) alone may overflow or underflow.
@@ -189,11 +196,11 @@ VAE_EXT_INLINE float half_rest_by(float d, float e) {
   const float far = fmaf(-0.5f, d, fmaf(0.5f, e, -0.5f));
   return hardware_choice(d, kSeriesEdge<float>, half_series(d), far);
 }
-// (exp(d) - 1) / 2, h = d / log(2) as rounded, rest = d - h log(2), power = 2^h. exp(d) itself is
-// not rounded, whose last place may be two of the result.
-VAE_EXT_INLINE float half_growth_by(float d, float h, float rest, float power) {
-  const float exact = fmaf(h, 0x1.05c61p-29f, rest);  // log(2) is not its float
-  const float far = fmaf(0.5f * power, exact, fmaf(0.5f, power, -0.5f));
+// (exp(d) - 1) / 2 by the parts of exp(d), which itself is not rounded: its last place may be two
+// of the result.
+VAE_EXT_INLINE float half_growth_by(float d, const HardwarePower& e) {
+  const float exact = fmaf(e.h, 0x1.05c61p-29f, e.rest);  // log(2) is not its float
+  const float far = fmaf(0.5f * e.power, exact, fmaf(0.5f, e.power, -0.5f));
   return hardware_choice(d, kSeriesEdge<float>, fmaf(0.5f, d, half_series(d)), far);
 }
 #endif
@@ -218,8 +225,7 @@ VAE_EXT_INLINE float half_expm1_minus_x_fused(float d) {
 
 VAE_EXT_INLINE float half_expm1_fused(float d) {
 #if defined(VAE_EXT_HARDWARE_FUNCTIONS)
-  const float h = d * 0x1.715476p+0f;
-  return half_growth_by(d, h, fmaf(h, -0x1.62e43p-1f, d), hardware_exp2(h));
+  return half_growth_by(d, hardware_power(d));
 #else
   const ExpParts e = split_exp(d);
   const float s = e.power;
@@ -247,41 +253,6 @@ VAE_EXT_INLINE T half_expm1(T d) {
   const T near = T(0.5) * d + half_series(d);
   const T far = mul_exp<kRange>(T(0.5), d) - T(0.5);
   return fabs(d) < kSeriesEdge<T> ? near : far;
-}
-
-// sigma = exp(x / 2), (exp(x) - 1) / 2 and (exp(x) - 1 - x) / 2 of one x, from one exponential:
-// with exp(x / 2) = s (1 + p), exp(x) - 1 = s^2 p (2 + p) + (s^2 - 1). Good to 1.1, 2.7 and 3.5
-// units in the last place, for x within kBoundedExponent / 2. Its cancellations need true fused
-// operations: hence only where the instruction set has them.
-struct GaussianExps {
-  float sigma;
-  float half_expm1;
-  float half_expm1_minus_x;
-};
-VAE_EXT_INLINE GaussianExps gaussian_exps(float x) {
-#if defined(VAE_EXT_HARDWARE_FUNCTIONS)
-  // Both from the hardware, since the square of sigma has twice its error: as hardware_exp(x / 2),
-  // whose bits a sample without a KL has, and hardware_exp(x).
-  const float h = x * 0x1.715476p+0f, s = hardware_exp2(0.5f * h), s2 = hardware_exp2(h);
-  const float rest = fmaf(h, -0x1.62e43p-1f, x);
-  return {fmaf(s, 0.5f * rest, s), half_growth_by(x, h, rest, s2),
-          half_rest_by(x, fmaf(s2, rest, s2))};
-#else
-  const ExpParts e = split_exp(0.5f * x);
-  const float s = e.power;
-  const float s2 = s * s;
-  const float p = e.expm1_r;
-  const float m = 1.f + p;
-  const float bend = multiply_add(e.r_lo, m * m, e.expm1_r_minus_r);
-  // s^2 m^2 - 1 - x = (s^2 (1 + 2 r) - 1 - x) + s^2 r^2 + s^2 bend (2 + r + p). The first is
-  // exactly 0 for s = 1, and has what its rounding loses added elsewhere.
-  const float base = s2 - 1.f;
-  const float sum = multiply_add(s2 + s2, e.r, base);
-  const float line = (sum - x) + multiply_add(s2 + s2, e.r, base - sum);
-  const float square = multiply_add(s2 * e.r, e.r, line);
-  return {s * m, 0.5f * multiply_add(s2, p * (2.f + p), base),
-          0.5f * multiply_add(s2 * bend, 2.f + (e.r + p), square)};
-#endif
 }
 
 // log(1 + f) for sqrt(1/2) <= 1 + f <= sqrt(2), less its leading f.

@@ -108,32 +108,27 @@ struct FormulaInputs {
 
 // Which elements of the stream a tensor's noise is, of a box in a larger tensor: for the element at
 // (i, j, ...) the one at offset + i stride + j stride + ... The list is [offset, size, stride,
-// size, stride, ...], outermost first.
-using PlaceList = std::optional<std::vector<int64_t>>;
+// size, stride, ...], outermost first, which are the samples where there are some.
+using PlaceList = std::vector<int64_t>;
 
-// The same for z, or for one sample of it. Without a list the elements in order.
+// The same for z, or for one sample of it.
 struct Places {
-  int64_t offset = 0;
+  int64_t offset;
   int64_t between_samples;  // from an element to that of the next sample
   Layout layout;
 
-  Places(const PlaceList& list, const Shape& shape, bool of_sample)
-      : between_samples(numel_of(shape)) {
-    Shape strides(shape.size(), 1);
-    for (size_t d = shape.size(); d-- > 1;) strides[d - 1] = strides[d] * shape[d];
-    if (list) {
-      const size_t lead = of_sample ? 1 : 0;  // of the list, the samples
-      const size_t n = shape.size() + lead;
-      bool fits = list->size() == 1 + 2 * n;
-      for (size_t d = 0; fits && d < shape.size(); ++d) {
-        fits = (*list)[1 + 2 * (lead + d)] == shape[d];
-        strides[d] = (*list)[2 + 2 * (lead + d)];
-      }
-      STD_TORCH_CHECK(fits, "vae_ext: places are of another shape");
-      offset = list->front();
-      if (of_sample) between_samples = (*list)[2];
+  Places(const PlaceList& list, const Shape& shape, bool of_sample) {
+    const size_t n = shape.size(), lead = of_sample ? 1 : 0;  // dimensions that shape lacks
+    Shape strides(n);
+    bool fits = list.size() == 1 + 2 * (lead + n);
+    for (size_t d = 0; fits && d < n; ++d) {
+      fits = list[1 + 2 * (lead + d)] == shape[d];
+      strides[d] = list[2 + 2 * (lead + d)];
     }
-    layout = Layout(shape, shape.data(), strides.data(), shape.size());
+    STD_TORCH_CHECK(fits, "vae_ext: places are of another shape");
+    offset = list[0];
+    between_samples = of_sample ? list[2] : 0;
+    layout = Layout(shape, shape.data(), strides.data(), n);
   }
 
   // Whether they lie side by side.
@@ -147,7 +142,7 @@ struct Places {
 struct NoiseArguments {
   MaybeTensor noise, seed;
   int64_t seed_value = 0, stream = 0;
-  PlaceList places = std::nullopt;
+  std::optional<PlaceList> places = std::nullopt;
   int64_t n_samples = 0;
 
   void check() const {

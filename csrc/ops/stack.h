@@ -68,7 +68,7 @@ class Stack {
     NoiseArguments noise{take<MaybeTensor>(), take<MaybeTensor>()};
     noise.seed_value = take_int();
     noise.stream = take_int();
-    noise.places = take<PlaceList>();
+    noise.places = take<std::optional<PlaceList>>();
     noise.n_samples = take_int();
     noise.check();
     return noise;

@@ -8,7 +8,7 @@ namespace sass {
 using Run = void(Warp& w, const Instruction& i, Lanes on);
 
 // integers.cpp
-Run iadd3, imad, isetp, lea, shf, iabs, viadd, vimnmx, vimnmx3, viaddmnmx, nop;
+Run iadd3, imad, isetp, lea, shf, iabs, viadd, vimnmx, viaddmnmx, nop;
 // logic.cpp
 Run lop3, plop3, sel, prmt, p2r, r2p, mov, popc;
 // floats.cpp

@@ -227,22 +227,16 @@ void choose(const Warp& w, const Instruction& i, Row& a, const Row& b, const Ope
 
 }  // namespace
 
+// Of the operands before the predicate.
 void vimnmx(Warp& w, const Instruction& i, Lanes on) {
-  Row a, b;
-  integers(w, i[1], a);
-  integers(w, i[2], b);
-  choose(w, i, a, b, i[3]);
-  write(w, i[0], a, on);
-}
-
-void vimnmx3(Warp& w, const Instruction& i, Lanes on) {
-  Row a, b, c;
-  integers(w, i[1], a);
-  integers(w, i[2], b);
-  integers(w, i[3], c);
-  choose(w, i, a, b, i[4]);
-  choose(w, i, a, c, i[4]);
-  write(w, i[0], a, on);
+  const size_t last = i.operands.size() - 1;
+  Row least, next;
+  integers(w, i[1], least);
+  for (size_t n = 2; n < last; ++n) {
+    integers(w, i[n], next);
+    choose(w, i, least, next, i[last]);
+  }
+  write(w, i[0], least, on);
 }
 
 void viaddmnmx(Warp& w, const Instruction& i, Lanes on) {

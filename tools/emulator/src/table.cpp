@@ -26,7 +26,7 @@ const std::map<std::string_view, Entry> kTable = {
     {"IABS", {iabs, Pipe::kAlu, "d = |a|"}},
     {"VIADD", {viadd, Pipe::kFma, "d = a + b"}},
     {"VIMNMX", {vimnmx, Pipe::kAlu, "d = p ? min(a, b) : max(a, b)"}},
-    {"VIMNMX3", {vimnmx3, Pipe::kAlu, "d = p ? min(a, b, c) : max(a, b, c)"}},
+    {"VIMNMX3", {vimnmx, Pipe::kAlu, "d = p ? min(a, b, c) : max(a, b, c)"}},
     {"IMNMX", {vimnmx, Pipe::kAlu, "as VIMNMX"}},
     {"VIADDMNMX", {viaddmnmx, Pipe::kAlu, "d = p ? min(a + b, c) : max(a + b, c)"}},
     {"PRMT", {prmt, Pipe::kAlu, "d = four of the bytes of {c, a}, chosen by b"}},
