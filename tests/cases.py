@@ -103,10 +103,13 @@ BOUNDS = (-1.5, 0.75)  # of log-variances, which the inputs exceed on both sides
 def bounded_kl(soft: bool) -> Case:
     """The KL with bounds on logvar: parity alone, with what the rounding of the bound does."""
 
-    def function(mu: Tensor, logvar: Tensor, *, reduction: str = "event", **options: Any) -> Tensor:
-        d = DiagonalGaussian(mu, logvar, bounds=BOUNDS, soft=soft, validate_args=False, **options)
-        kl: Tensor = d.kl(reduction=reduction)
-        return kl
+    def function(
+        mu: Tensor, logvar: Tensor, *, event_dims: int | None = None, **options: Any
+    ) -> Tensor:
+        q = DiagonalGaussian(
+            mu, logvar, event_dims=event_dims, bounds=BOUNDS, soft=soft, validate_args=False
+        )
+        return q.kl(**options)
 
     def reference(mu: Tensor, logvar: Tensor, **options: Any) -> Tensor:
         mu, logvar = torch.broadcast_tensors(mu, logvar)

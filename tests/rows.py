@@ -231,6 +231,21 @@ ROWS = [
     ),
     Row("elbo_loss", ["elbo_loss"], vae_ext.elbo_loss, loss_inputs),
     Row(
+        "elbo_loss, over a count",
+        ["elbo_loss"],
+        lambda x, t, m, v: vae_ext.elbo_loss(torch.stack((x, t)), t, m, v, count=9),
+        loss_inputs,
+    ),
+    Row(
+        "reparameterize_with_kl, over a count",
+        ["reparameterize_with_kl"],
+        lambda m, v, seed: both(
+            vae_ext.reparameterize_with_kl(m, v, seed=seed, reduction="mean", count=9 * D)
+        ),
+        two,
+        samples=True,
+    ),
+    Row(
         "elbo_loss, masks",
         ["elbo_loss"],
         lambda x, t, m, v, w, u: vae_ext.elbo_loss(

@@ -314,7 +314,7 @@ def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match="target required a gradient, expected counts"):
         nb(m, x.clone().requires_grad_(), m)
     with pytest.raises(RuntimeError, match="target required a gradient"):
-        torch.ops.vae_ext.poisson_log_likelihood(m, x.clone().requires_grad_(), None, 0, 1, 1)
+        torch.ops.vae_ext.poisson_log_likelihood(m, x.clone().requires_grad_(), None, 0, None, 1, 1)
     with pytest.raises(TypeError, match=r"arguments given were \(mean\), expected \(mean, disp"):
         nb(m, x)
     with pytest.raises(TypeError, match=r"given were \(mean, dispersion, log_dispersion\), exp"):
@@ -322,7 +322,7 @@ def test_what_is_refused() -> None:
     with pytest.raises(TypeError, match="target was a NoneType"):
         nb(m, dispersion=m)
     with pytest.raises(RuntimeError, match="unknown form"):
-        torch.ops.vae_ext.poisson_log_likelihood(m, x, None, 2, 1, 1)
+        torch.ops.vae_ext.poisson_log_likelihood(m, x, None, 2, None, 1, 1)
 
 
 # ---- As modules and in the loss ------------------------------------------------------------------

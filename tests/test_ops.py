@@ -20,7 +20,7 @@ from vae_ext._native.registration import INTERNAL
 from vae_ext._reference.ops import HARD, SOFT
 
 OPS = torch.ops.vae_ext
-NONE, EVENT, SUM = 0, 1, 2
+NONE, EVENT, SUM, MEAN = range(4)
 
 
 def t(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -56,9 +56,10 @@ def samples_of(formula: Formula) -> Iterator[Call]:
     first = [lead(t(3, 4)), target(3, 4)]
     absent: list[object] = [None] * (len(formula.arguments) - 2)
     weights = [torch.tensor([True, False, True]).view(3, 1), t(4), None]
-    numbers: list[float] = [0.5] * formula.numbers
+    numbers: list[object] = [0.5] * formula.numbers
     if formula.forms > 1:
         numbers.append(0)
+    over, numbers = [*numbers, 99], [*numbers, None]  # with a count, and without
     op, backward = (getattr(OPS, formula.op + end).default for end in ("", "_backward"))
     for w in weights:
         yield op, (*first, *absent, w, *numbers, 1, EVENT)
@@ -78,6 +79,7 @@ def samples_of(formula: Formula) -> Iterator[Call]:
         both = getattr(OPS, f"{formula.op}_with_gradients").default
         for more in variants:
             yield both, (*first, *more, None, *numbers, 1, SUM, 13)
+            yield both, (*first, *more, None, *over, 1, MEAN, 13)
         yield both, (lead(t(3, 4)), target(4), *absent, weights[1], *numbers, 1, SUM, mask)
 
 
@@ -91,29 +93,38 @@ SAMPLES: list[Call] = [
     (OPS.reparameterize_backward.default, (t(3, 4), t(3, 4), None, SEED, 0, 0, None, 0, 2)),
     (OPS.reparameterize_backward.default, (t(2, 3, 4), t(4), None, None, 1, 0, None, 2, 3)),
     (OPS.reparameterize_dnoise.default, (t(2, 3, 4), t(3, 4), t(2, 3, 4))),
-    (OPS.reparameterize_with_kl.default, (t(3, 4), t(3, 4), None, SEED, 0, 0, None, 0, 1, EVENT)),
     (
         OPS.reparameterize_with_kl.default,
-        (t(3, 4, dtype=BF16), t(4), None, SEED, 0, 0, None, 3, 1, SUM),
+        (t(3, 4), t(3, 4), None, SEED, 0, 0, None, 0, None, 1, EVENT),
+    ),
+    (
+        OPS.reparameterize_with_kl.default,
+        (t(3, 4, dtype=BF16), t(4), None, SEED, 0, 0, None, 3, None, 1, SUM),
     ),
     (
         OPS.reparameterize_with_kl_backward.default,
-        (t(3, 4), t(3), t(3, 4), t(4), None, SEED, 0, 0, None, 0, 1, EVENT, 3),
+        (t(3, 4), t(3), t(3, 4), t(4), None, SEED, 0, 0, None, 0, None, 1, EVENT, 3),
     ),
     (
         OPS.reparameterize_with_kl_backward.default,
-        (None, t(), t(3, 4), t(3, 4), None, SEED, 0, 0, None, 0, 1, SUM, 1),
+        (None, t(), t(3, 4), t(3, 4), None, SEED, 0, 0, None, 0, None, 1, SUM, 1),
     ),
     (
         OPS.latent.default,
-        (t(3, 4), t(3, 4), None, SEED, 0, 0, None, 0, 0, 1, -1.0, 1.0, 1, EVENT, 0, 3),
+        (t(3, 4), t(3, 4), None, SEED, 0, 0, None, 0, 0, 1, -1.0, 1.0, None, 1, EVENT, 0, 3),
     ),
     (
         OPS.latent.default,
-        (t(3, 4), t(3, 4), None, None, 7, 0, None, 2, 0, 2, -1.0, 1.0, 1, SUM, 0, 1),
+        (t(3, 4), t(3, 4), None, None, 7, 0, None, 2, 0, 2, -1.0, 1.0, None, 1, SUM, 0, 1),
     ),
-    (OPS.latent.default, (*CL.chunk(2, 1), None, None, 7, 0, None, 0, 1, 0, 0.0, 0.0, 3, 0, 0, 2)),
-    (OPS.latent.default, (CL, None, None, None, 7, 0, None, 0, 0, 2, -1.0, 1.0, 3, EVENT, 1, 3)),
+    (
+        OPS.latent.default,
+        (*CL.chunk(2, 1), None, None, 7, 0, None, 0, 1, 0, 0.0, 0.0, None, 3, 0, 0, 2),
+    ),
+    (
+        OPS.latent.default,
+        (CL, None, None, None, 7, 0, None, 0, 0, 2, -1.0, 1.0, None, 3, EVENT, 1, 3),
+    ),
     (
         OPS.latent_backward.default,
         (
@@ -131,6 +142,7 @@ SAMPLES: list[Call] = [
             1,
             -1.0,
             1.0,
+            None,
             1,
             EVENT,
             -1,
@@ -154,6 +166,7 @@ SAMPLES: list[Call] = [
             0,
             0.0,
             0.0,
+            None,
             1,
             EVENT,
             0,
@@ -162,7 +175,27 @@ SAMPLES: list[Call] = [
     ),
     (
         OPS.latent_backward.default,
-        (CL[:, :2], None, CL, None, None, SEED, 0, 0, None, 0, 0, 2, -1.0, 1.0, 3, EVENT, 1, 3),
+        (
+            CL[:, :2],
+            None,
+            CL,
+            None,
+            None,
+            SEED,
+            0,
+            0,
+            None,
+            0,
+            0,
+            2,
+            -1.0,
+            1.0,
+            None,
+            3,
+            EVENT,
+            1,
+            3,
+        ),
     ),
     (OPS.sample_with_log_densities.default, (t(3, 4), t(3, 4), None, SEED, 0, 0, None, 2, 1, 0)),
     (

@@ -75,9 +75,11 @@ EDITS: dict[str, list[tuple[str, str]]] = {
     weights: Tensor | None = None,
     event_dims: int | None = None,
     reduction: str = "event",
+    count: int | None = None,
 ) -> Tensor:
     """log N(target; mean, 1), nats, [batch] by default. Source, Raises: as the Gaussian."""
-    return log_likelihood(UNIT, mean, target, (), event_dims, reduction, weights)
+    asked = Reduction(weights, event_dims, reduction, count)
+    return log_likelihood(UNIT, mean, target, (), asked)
 
 
 ''',
@@ -94,8 +96,15 @@ EDITS: dict[str, list[tuple[str, str]]] = {
     def __init__(self, *, event_dims: int | None = None, reduction: str = "mean") -> None:
         super().__init__(UNIT, event_dims, reduction)
 
-    def forward(self, mean: Tensor, target: Tensor, *, weights: Tensor | None = None) -> Tensor:
-        return self._nll(mean, target, weights)
+    def forward(
+        self,
+        mean: Tensor,
+        target: Tensor,
+        *,
+        weights: Tensor | None = None,
+        count: int | None = None,
+    ) -> Tensor:
+        return self._nll(mean, target, weights, count)
 
 
 ''',

@@ -20,6 +20,7 @@ TARGETS = FLOATING + BINARY
 COUNTS = (*TARGETS, torch.int16, torch.uint16, torch.int32, torch.int64)
 STRIDED = torch.strided
 REDUCTIONS = {name: code for code, name in REDUCTION_NAMES.items()}
+MEANS = ("mean", "batchmean")  # those that divide
 
 # What flows back through samples and their densities, in the order of `DrawGradient` in csrc/math.
 GRADIENTS = ("reparameterized", "score", "sticking-the-landing")
@@ -231,6 +232,20 @@ def reduction(value: str, allowed: Sequence[str] = tuple(REDUCTIONS)) -> int:
     if code is None or value not in allowed:
         raise ValueError(f"reduction was {value!r}, expected one of {list(allowed)}")
     return code
+
+
+def count(value: int | None, reduction: str) -> int | None:
+    """What a mean is over, if not over the elements or events that there are."""
+    if value is None:
+        return None
+    value = integer("count", value)
+    if reduction not in MEANS:
+        raise ValueError(
+            f"count was {value} with reduction={reduction!r}, expected it with one of {list(MEANS)}"
+        )
+    if value < 1:
+        raise ValueError(f"count was {value}, expected at least 1")
+    return value
 
 
 def noise(value: object, shape: Sequence[int]) -> None:

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import _checks as checks
 from ._native.dispatch import BY_OP, DIRECT, REFERENCE, changes, route
 from ._native.seeds import NO_NOISE, Drawing
 from ._ops import run
@@ -18,6 +17,7 @@ from ._reference.numerics import arithmetic_dtype, as_tensor, bounded
 from ._reference.ops import HARD, SOFT
 
 Bounds = tuple[float, float]
+NO_KL = (None, 0, 0)  # for who only wants z
 
 
 class Parameters(NamedTuple):
@@ -26,7 +26,6 @@ class Parameters(NamedTuple):
 
     mu: Tensor
     scale: Tensor
-    event_dims: int
     form: int = LOGVAR
     bounds: Bounds | None = None
     soft: bool = False
@@ -44,10 +43,13 @@ def wide_logvar(q: Parameters) -> Tensor:
 
 
 def sample_and_kl(
-    q: Parameters, outputs: int, reduction: str = "event", drawing: Drawing | None = None
+    q: Parameters,
+    outputs: int,
+    drawing: Drawing | None = None,
+    of_kl: tuple[int | None, ...] = NO_KL,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """What `outputs` asks for: z, the KL, or both in one pass."""
-    code = checks.reduction(reduction)
+    """What `outputs` asks for: z, the KL, or both in one pass. `of_kl`: its count, event_dims and
+    reduction, as the ops take them."""
     way = route(q.mu)
     noise, numbers = drawing.arguments(q.mu, way) if drawing and outputs & Z else NO_NOISE
     if noise[0] is not None and noise[0].requires_grad:
@@ -64,7 +66,6 @@ def sample_and_kl(
         parameters, kind, low, high = (q.mu, wide_logvar(q)), 0, 0.0, 0.0
     tensors = (*parameters, *noise)
     bounds = (kind, low, high)
-    of_kl = (q.event_dims, code)
     options = (*numbers, q.form, *bounds, *of_kl, q.dim, outputs)
     z, kl = run(way, "latent", tensors, options)
     return z, kl

@@ -170,6 +170,7 @@ def balanced_kl(
     alpha: float = 0.8,
     event_dims: int | None = None,
     reduction: str = "event",
+    count: int | None = None,
 ) -> Tensor:
     """α KL(sg(q) ‖ p) + (1 − α) KL(q ‖ sg(p)), sg being stop-gradient: a learned prior moves to the
     encoder faster than the encoder to it. The value is that of the KL, nats.
@@ -177,7 +178,7 @@ def balanced_kl(
     Source: Hafner et al., "Mastering Atari with discrete world models", ICLR 2021.
 
     Args:
-        mu, logvar, prior_mu, prior_logvar, event_dims, reduction: as in `gaussian_kl`.
+        mu, logvar, prior_mu, prior_logvar, event_dims, reduction, count: as in `gaussian_kl`.
         alpha: the prior's share of the gradient, in [0, 1].
 
     Raises:
@@ -186,7 +187,7 @@ def balanced_kl(
     within_unit("alpha", alpha)
 
     def kl(*tensors: Tensor) -> Tensor:
-        return gaussian_kl(*tensors, event_dims=event_dims, reduction=reduction)
+        return gaussian_kl(*tensors, event_dims=event_dims, reduction=reduction, count=count)
 
     prior = kl(mu.detach(), logvar.detach(), prior_mu, prior_logvar)
     encoder = kl(mu, logvar, prior_mu.detach(), prior_logvar.detach())

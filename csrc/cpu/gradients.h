@@ -94,7 +94,8 @@ std::array<MaybeTensor, N> input_gradients(const ReductionPlan& plan,
     if (of[i].input == nullptr) continue;
     if (of[i].is_one_element(plan)) {
       found[i] = empty(shape_of(*of[i].input), of[i].input->scalar_type(), *of[i].input);
-      const ReductionPlan total(plan.shape, plan.event_dims, static_cast<int64_t>(Reduction::kSum));
+      const ReductionPlan total(plan.shape,
+                                {plan.event_dims, static_cast<int64_t>(Reduction::kSum)});
       reduce_terms<T>(total, *found[i], [&](int64_t start, int n, T* values) {
         T* out[N] = {};
         out[i] = values;

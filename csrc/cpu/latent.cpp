@@ -161,7 +161,7 @@ Found gradients(const LatentArguments& a, const MaybeTensor& grad_z, const Maybe
 // The gradient of a noise tensor, in its shape: that of z.
 template <class T>
 Tensor write_noise_gradient(const Tensor& grad_z, const Tensor& logvar, const Tensor& noise) {
-  const ReductionPlan plan(shape_of(noise), 0, static_cast<int64_t>(Reduction::kNone));
+  const ReductionPlan plan(shape_of(noise), {});
   const Input<T> g(grad_z, plan.shape), lv(logvar, plan.shape);
   return *input_gradients<T, 1>(
       plan, {InputGradient(noise, true)}, [&](int64_t start, int n, T* const* out) {

@@ -260,7 +260,7 @@ struct NoiseDerivative {  // incoming, logvar
 
 // The gradient of a noise tensor, in its shape: that of z.
 Tensor noise_gradient(const Tensor& grad_z, const Tensor& logvar, const Tensor& noise) {
-  const ReductionPlan plan(shape_of(noise), 0, static_cast<int64_t>(Reduction::kNone));
+  const ReductionPlan plan(shape_of(noise), {});
   const bool is_double = sample_type(grad_z, logvar) == ScalarType::Double;
   const auto out = input_gradients<Map<NoiseDerivative>, 1>(
       Launcher(grad_z), plan, plan.shape, is_double, noise, {InputGradient(noise, true)},

@@ -90,7 +90,7 @@ struct FormulaInputs {
   bool has(int i) const { return tensor[i].has_value(); }
 
   // The inputs broadcast with each other. Bool and integer targets follow the others' dtype.
-  ResultSpec result_spec(int64_t event_dims, int64_t reduction) const {
+  ResultSpec result_spec(const ReductionArguments& asked) const {
     Shape shape = shape_of(lead());
     ScalarType dtype = lead().scalar_type();
     for (int i = 1; i < count; ++i) {
@@ -100,7 +100,7 @@ struct FormulaInputs {
       dtype = promote(dtype, tensor[i]->scalar_type());
     }
     STD_TORCH_CHECK(broadcast(shape, weights) == shape, "vae_ext: weights do not broadcast");
-    return {ReductionPlan(std::move(shape), event_dims, reduction), dtype};
+    return {ReductionPlan(std::move(shape), asked), dtype};
   }
 };
 
@@ -174,14 +174,13 @@ struct LatentArguments {
   Shape z_shape;
 
   LatentArguments(Tensor mu_, Tensor scale_, NoiseArguments noise_, int64_t form_ = 0,
-                  const Bounds& bounds_ = {}, int64_t event_dims = 0,
-                  int64_t reduction = static_cast<int64_t>(Reduction::kNone))
+                  const Bounds& bounds_ = {}, const ReductionArguments& of_kl = {})
       : mu(std::move(mu_)),
         scale(std::move(scale_)),
         noise(std::move(noise_)),
         form(form_),
         bounds(bounds_),
-        kl{ReductionPlan(shape_of(mu), event_dims, reduction), sample_type(mu, scale)},
+        kl{ReductionPlan(shape_of(mu), of_kl), sample_type(mu, scale)},
         z_shape(noise.sample_shape(kl.plan.shape)) {
     STD_TORCH_CHECK(0 <= form && form < ScaleForm::kCount, "vae_ext: unknown form");
     STD_TORCH_CHECK(!bounds || form == ScaleForm::kLogvar, "vae_ext: bounds are a logvar's");
@@ -210,8 +209,9 @@ struct DrawArguments {
         logvar(std::move(logvar_)),
         noise(std::move(noise_)),
         gradient(static_cast<DrawGradient>(gradient_)),
-        plan(shape_of(mu), event_dims, static_cast<int64_t>(Reduction::kEvent)),
-        z_plan(noise.sample_shape(plan.shape), event_dims, static_cast<int64_t>(Reduction::kEvent)),
+        plan(shape_of(mu), {event_dims, static_cast<int64_t>(Reduction::kEvent)}),
+        z_plan(noise.sample_shape(plan.shape),
+               {event_dims, static_cast<int64_t>(Reduction::kEvent)}),
         dtype(sample_type(mu, logvar)) {
     STD_TORCH_CHECK(samples() >= 1, "vae_ext: n_samples must be at least 1");
     STD_TORCH_CHECK(0 <= gradient_ && gradient_ <= 2, "vae_ext: unknown gradient");

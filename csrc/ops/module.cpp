@@ -1,7 +1,7 @@
 // The schemas of the ops and the module vae_ext._C; nothing else. The kernels register themselves
-// beside their code. reduction: 0 none, 1 event, 2 sum, 3 mean, 4 batchmean. n_samples = 0: no
-// sample dimension. output_mask: bit i asks for the gradient of input i; the others come back
-// empty.
+// beside their code. reduction: 0 none, 1 event, 2 sum, 3 mean, 4 batchmean; the last two divide by
+// `count` if there is one. n_samples = 0: no sample dimension. output_mask: bit i asks for the
+// gradient of input i; the others come back empty.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 #include <torch/csrc/stable/library.h>
@@ -21,7 +21,7 @@
 #define VAE_EXT_NOISE                                                                \
   "Tensor? noise, Tensor? seed, SymInt seed_value, SymInt stream, SymInt[]? places," \
   " SymInt n_samples"
-#define VAE_EXT_EVENT "int event_dims, int reduction"
+#define VAE_EXT_EVENT "SymInt? count, int event_dims, int reduction"
 
 namespace {
 
@@ -78,7 +78,8 @@ STABLE_TORCH_LIBRARY(vae_ext, m) {
   // Of every likelihood forward, backward, and both in one pass where the reduction gives a scalar:
   // those gradients are for an incoming -1 (kLossGradient), and scale_gradient_ multiplies them by
   // what came. A divergence has the first two. weights are the elements': one of weight 0 is 0,
-  // with gradients 0, whatever it holds. "mean" divides by the number of elements all the same.
+  // with gradients 0, whatever it holds. "mean" divides by the number of elements all the same, or
+  // by `count`.
 #define VAE_EXT_BACKWARD(op, Formula, inputs, numbers)                   \
   define(m, #op "(" + arguments(inputs, numbers) + ") -> Tensor");       \
   define(m, #op "_backward(Tensor grad, " + arguments(inputs, numbers) + \

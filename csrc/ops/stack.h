@@ -59,9 +59,12 @@ class Stack {
     return in;
   }
 
-  ResultSpec take_result_spec(const FormulaInputs& in) {
-    const int64_t event_dims = take_int();
-    return in.result_spec(event_dims, take_int());
+  ResultSpec take_result_spec(const FormulaInputs& in) { return in.result_spec(take_reduction()); }
+
+  ReductionArguments take_reduction() {
+    const auto count = take<std::optional<int64_t>>();
+    const int64_t event_dims = take_int(), reduction = take_int();
+    return {event_dims, reduction, count};
   }
 
   NoiseArguments take_noise() {
@@ -84,9 +87,8 @@ class Stack {
   LatentArguments take_latent_with_kl() {
     auto mu = take<Tensor>(), logvar = take<Tensor>();
     NoiseArguments noise = take_noise();
-    const int64_t event_dims = take_int(), reduction = take_int();
-    return LatentArguments(std::move(mu), std::move(logvar), std::move(noise), 0, {}, event_dims,
-                           reduction);
+    return LatentArguments(std::move(mu), std::move(logvar), std::move(noise), 0, {},
+                           take_reduction());
   }
 
   LatentOp take_latent() {
@@ -95,10 +97,10 @@ class Stack {
     NoiseArguments noise = take_noise();
     const int64_t form = take_int();
     const Bounds bounds = take_bounds();
-    const int64_t event_dims = take_int(), reduction = take_int(), dim = take_int();
+    const ReductionArguments of_kl = take_reduction();
+    const int64_t dim = take_int();
     auto [mu, scale] = parameters(first, second, dim);
-    return {LatentArguments(std::move(mu), std::move(scale), std::move(noise), form, bounds,
-                            event_dims, reduction),
+    return {LatentArguments(std::move(mu), std::move(scale), std::move(noise), form, bounds, of_kl),
             !second, dim};
   }
 

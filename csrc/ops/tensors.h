@@ -189,6 +189,14 @@ inline Tensor empty_result(const Shape& shape, ScalarType dtype, const Tensor& l
 
 enum class Reduction : int64_t { kNone, kEvent, kSum, kMean, kBatchMean };
 
+// What is asked of an op's terms: the trailing dimensions of one event, a Reduction, and what a
+// mean is over, if not over the elements or events that there are.
+struct ReductionArguments {
+  int64_t event_dims = 0;
+  int64_t reduction = static_cast<int64_t>(Reduction::kNone);
+  std::optional<int64_t> count = std::nullopt;
+};
+
 // How the elements of `shape` fall into events and what comes of them.
 struct ReductionPlan {
   Shape shape;
@@ -197,27 +205,28 @@ struct ReductionPlan {
   int64_t numel;
   int64_t n_events;
   int64_t event_size;
+  int64_t count;  // what a mean is over
 
-  ReductionPlan(Shape full, int64_t dims, int64_t reduction_code)
+  ReductionPlan(Shape full, const ReductionArguments& asked)
       : shape(std::move(full)),
-        reduction(static_cast<Reduction>(reduction_code)),
-        event_dims(dims),
+        reduction(static_cast<Reduction>(asked.reduction)),
+        event_dims(asked.event_dims),
         numel(numel_of(shape)) {
     const auto ndim = static_cast<int64_t>(shape.size());
-    STD_TORCH_CHECK(0 <= dims && dims <= ndim, "vae_ext: event_dims out of range");
-    STD_TORCH_CHECK(0 <= reduction_code && reduction_code <= 4, "vae_ext: unknown reduction");
-    const int64_t* split = shape.data() + (ndim - dims);
+    STD_TORCH_CHECK(0 <= event_dims && event_dims <= ndim, "vae_ext: event_dims out of range");
+    STD_TORCH_CHECK(0 <= asked.reduction && asked.reduction <= 4, "vae_ext: unknown reduction");
+    const int64_t* split = shape.data() + (ndim - event_dims);
     n_events = product(shape.data(), split);
     event_size = product(split, shape.data() + ndim);
+    count = asked.count.value_or(reduction == Reduction::kMean ? numel : n_events);
   }
 
   bool scalar() const { return reduction != Reduction::kNone && reduction != Reduction::kEvent; }
 
   // What the sum over all elements is multiplied by.
   double scale() const {
-    if (reduction == Reduction::kMean) return 1.0 / static_cast<double>(numel);
-    if (reduction == Reduction::kBatchMean) return 1.0 / static_cast<double>(n_events);
-    return 1.0;
+    const bool mean = reduction == Reduction::kMean || reduction == Reduction::kBatchMean;
+    return mean ? 1.0 / static_cast<double>(count) : 1.0;
   }
 
   Tensor allocate(ScalarType dtype, const Tensor& lead) const {

@@ -52,14 +52,16 @@ def gradient_by_weights(ctx: Any, saved: Sequence[Maybe], grad: Tensor) -> Tenso
     """The values of the elements, and 0 for one that is left out."""
     *inputs, weights = saved
     assert weights is not None
-    *numbers, event_dims, reduction = ctx.options
-    values = call(ctx._forward_cls.op, *inputs, weights != 0, *numbers, event_dims, NONE)
+    *numbers, count, event_dims, reduction = ctx.options
+    options = (*numbers, None, event_dims, NONE)
+    values = call(ctx._forward_cls.op, *inputs, weights != 0, *options)
     if reduction == EVENT:
         grad = grad.reshape(*grad.shape, *(1 for _ in range(event_dims)))
     elif reduction == MEAN:
-        grad = grad / values.numel()
+        grad = grad / (values.numel() if count is None else count)
     elif reduction == REDUCTIONS["batchmean"]:
-        grad = grad / math.prod(values.shape[: values.ndim - event_dims])
+        events = values.shape[: values.ndim - event_dims]
+        grad = grad / (math.prod(events) if count is None else count)
     wide = arithmetic_dtype(values, weights)
     found = (values.to(wide) * grad.to(wide)).masked_fill(weights == 0, 0.0)
     summed: Tensor = found.sum_to_size(weights.shape).to(weights.dtype)
@@ -68,7 +70,7 @@ def gradient_by_weights(ctx: Any, saved: Sequence[Maybe], grad: Tensor) -> Tenso
 
 class FormulaFunction(NativeFunction):
     """The formula's tensors and the weights of the elements; options: the numbers that stand for
-    absent ones, event_dims, reduction."""
+    absent ones, count, event_dims, reduction."""
 
     one_pass_op: ClassVar[Any]
     target_gradient: ClassVar[bool]

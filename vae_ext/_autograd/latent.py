@@ -100,7 +100,7 @@ class SamplingFunction(NativeFunction):
 
 
 class ReparameterizeWithKL(SamplingFunction):
-    """Options of Reparameterize; then event_dims, reduction."""
+    """Options of Reparameterize; then count, event_dims, reduction."""
 
     name = "reparameterize_with_kl"
 
@@ -117,7 +117,7 @@ class ReparameterizeWithKL(SamplingFunction):
 class Latent(SamplingFunction):
     """mu and the scale in one of its forms; or, where that is None, mu and logvar in one tensor, as
     halves along `dim`, whose gradient comes back as one. Options of Reparameterize; then form,
-    bounds, low, high, event_dims, reduction, dim, outputs."""
+    bounds, low, high, count, event_dims, reduction, dim, outputs."""
 
     name = "latent"
 

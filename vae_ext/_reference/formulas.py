@@ -31,6 +31,7 @@ def evaluate(
     event_dims: int | None,
     reduction: str,
     weights: Tensor | None = None,
+    count: int | None = None,
 ) -> Tensor:
     """A formula of tensors in any dtypes, of numbers, and of None for what is absent, reduced. An
     element of weight 0 is left out, whatever it holds."""
@@ -51,7 +52,7 @@ def evaluate(
     found = terms(*values)
     if weights is not None:
         found = (found * weights).masked_fill(out, 0.0)
-    return reduce(found, event_dims, reduction, result_dtype(*tensors))
+    return reduce(found, event_dims, reduction, result_dtype(*tensors), count)
 
 
 # The forms of a Gaussian's scale: ScaleForm of csrc/math/scale.h.

@@ -35,20 +35,26 @@ def as_tensor(number: float, *like: Tensor) -> Tensor:
     return zero + number
 
 
-def reduce(terms: Tensor, event_dims: int | None, reduction: str, dtype: torch.dtype) -> Tensor:
-    """Elementwise terms in `dtype`, or their sums in the arithmetic dtype."""
+def reduce(
+    terms: Tensor,
+    event_dims: int | None,
+    reduction: str,
+    dtype: torch.dtype,
+    count: int | None = None,
+) -> Tensor:
+    """Elementwise terms in `dtype`, or their sums in the arithmetic dtype; a mean is over `count`,
+    or over what there is."""
     if reduction == "none":
         return terms.to(dtype)
     dims = max(terms.ndim - 1, 0) if event_dims is None else event_dims
     if reduction == "event":
         return terms.flatten(terms.ndim - dims).sum(-1) if dims > 0 else terms
-    if reduction == "mean":
+    if reduction == "mean" and count is None:
         return terms.mean()
     total = terms.sum()
     if reduction == "sum":
         return total
-    n_events = math.prod(terms.shape[: terms.ndim - dims])
-    return total / n_events
+    return total / (math.prod(terms.shape[: terms.ndim - dims]) if count is None else count)
 
 
 def cut(x: Tensor, low: float | Tensor, high: float | Tensor) -> Tensor:

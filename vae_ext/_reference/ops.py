@@ -19,7 +19,7 @@ HARD, SOFT = 1, 2  # Bounds::Kind of csrc/ops/arguments.h
 
 
 def formula(of: Formula, tensors: Arguments, options: Arguments) -> Tensor:
-    *numbers, event_dims, reduction = options
+    *numbers, count, event_dims, reduction = options
     *inputs, weights = tensors
     terms = of.terms
     if of.forms > 1:
@@ -27,8 +27,11 @@ def formula(of: Formula, tensors: Arguments, options: Arguments) -> Tensor:
     for i, number in enumerate(numbers, len(inputs) - len(numbers)):
         if inputs[i] is None:
             inputs[i] = number
-    named = REDUCTION_NAMES[reduction]
-    return evaluate(terms, *inputs, event_dims=event_dims, reduction=named, weights=weights)
+    return evaluate(terms, *inputs, weights=weights, **reduced(count, event_dims, reduction))
+
+
+def reduced(count: int | None, event_dims: int, reduction: int) -> dict[str, Any]:
+    return {"count": count, "event_dims": event_dims, "reduction": REDUCTION_NAMES[reduction]}
 
 
 def draws(
@@ -55,19 +58,14 @@ def reparameterize(tensors: Arguments, options: Arguments) -> Tensor:
 
 def reparameterize_with_kl(tensors: Arguments, options: Arguments) -> tuple[Tensor, Tensor]:
     mu, logvar, *noise = tensors
-    *numbers, event_dims, reduction = options
-    return plain.reparameterize_with_kl(
-        mu,
-        logvar,
-        event_dims=event_dims,
-        reduction=REDUCTION_NAMES[reduction],
-        **draws(*noise, *numbers),
-    )
+    *numbers, count, event_dims, reduction = options
+    of_kl = reduced(count, event_dims, reduction)
+    return plain.reparameterize_with_kl(mu, logvar, **of_kl, **draws(*noise, *numbers))
 
 
 def latent(tensors: Arguments, options: Arguments) -> tuple[Maybe, Maybe]:
     mu, scale, *noise = tensors
-    *numbers, form, bounds, low, high, event_dims, reduction, dim, outputs = options
+    *numbers, form, bounds, low, high, count, event_dims, reduction, dim, outputs = options
     if scale is None:
         mu, scale = mu.chunk(2, dim)
     return plain.latent(
@@ -76,8 +74,7 @@ def latent(tensors: Arguments, options: Arguments) -> tuple[Maybe, Maybe]:
         form=form,
         bounds=(low, high, bounds == SOFT) if bounds else None,
         outputs=outputs,
-        event_dims=event_dims,
-        reduction=REDUCTION_NAMES[reduction],
+        **reduced(count, event_dims, reduction),
         **draws(*noise, *numbers),
     )
 

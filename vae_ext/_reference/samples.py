@@ -51,12 +51,13 @@ def reparameterize_with_kl(
     *,
     event_dims: int | None = None,
     reduction: str = "event",
+    count: int | None = None,
     **noise: Any,
 ) -> tuple[Tensor, Tensor]:
     z = reparameterize(mu, logvar, **noise)
     if logvar.shape != mu.shape:
         logvar = logvar.expand(mu.shape)
-    kl = evaluate(kl_terms, mu, logvar, event_dims=event_dims, reduction=reduction)
+    kl = evaluate(kl_terms, mu, logvar, event_dims=event_dims, reduction=reduction, count=count)
     return z, kl
 
 
@@ -72,6 +73,7 @@ def latent(
     outputs: int,
     event_dims: int | None = None,
     reduction: str = "event",
+    count: int | None = None,
     **noise: Any,
 ) -> tuple[Tensor | None, Tensor | None]:
     """z and the KL to N(0, I), as asked for by `outputs`."""
@@ -85,7 +87,7 @@ def latent(
         z = z.to(result)
     if outputs & KL:
         terms = kl_terms(m, s.expand(m.shape), form=form)
-        kl = reduce(terms, event_dims, reduction, result)
+        kl = reduce(terms, event_dims, reduction, result, count)
     return z, kl
 
 

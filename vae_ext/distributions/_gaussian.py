@@ -12,12 +12,13 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from .. import _checks as checks
-from .._latent import Bounds, Parameters, sample_and_kl, wide_logvar
+from .._latent import NO_KL, Bounds, Parameters, sample_and_kl, wide_logvar
 from .._native.seeds import Drawing
 from .._reference import KL, Z, numerics
 from .._reference.formulas import LOGVAR, SCALES, STD
 from .._region import Region
 from ..functional import gaussian_kl, gaussian_log_likelihood
+from ..functional._reduction import Reduction
 from ..functional._scale import scale_of
 
 __all__ = ["DiagonalGaussian"]
@@ -84,10 +85,10 @@ class DiagonalGaussian(Distribution):
             validate = self._validate_args if validate_args is None else validate_args
             if validate and not bool((scale > 0).all()):
                 raise ValueError(f"std had a minimum of {scale.min().item()}, expected all > 0")
-        q = Parameters(spread(mu, shape), spread(scale, shape), dims, form)
+        q = Parameters(spread(mu, shape), spread(scale, shape), form)
         if bounds is not None and form != LOGVAR:  # bounds are a logvar's
             q = q._replace(scale=wide_logvar(q), form=LOGVAR)
-        self._set(q, bounds, soft)
+        self._set(q, dims, bounds, soft)
         self.dtype = numerics.result_dtype(mu, scale)
         self._check_arguments(*self._shapes(shape, dims), validate_args)
 
@@ -119,17 +120,17 @@ class DiagonalGaussian(Distribution):
         mu, logvar = moments.chunk(2, dim)
         self = cls.__new__(cls)
         dims = checks.event_dims(event_dims, moments.ndim)
-        self._set(Parameters(mu, logvar, dims, moments=moments, dim=dim), bounds, soft)
+        self._set(Parameters(mu, logvar, moments=moments, dim=dim), dims, bounds, soft)
         self._check_arguments(*cls._shapes(mu.shape, dims), validate_args)
         return self
 
-    def _set(self, q: Parameters, bounds: Bounds | None, soft: bool) -> None:
+    def _set(self, q: Parameters, event_dims: int, bounds: Bounds | None, soft: bool) -> None:
         if bounds is not None:
             bounds = checks.bounds(bounds, soft)
         self._q = q._replace(bounds=bounds, soft=soft)
         self.mu = q.mu
         self.dtype = numerics.result_dtype(q.mu, q.scale)
-        self.event_dims, self.bounds, self.soft = q.event_dims, bounds, soft
+        self.event_dims, self.bounds, self.soft = event_dims, bounds, soft
 
     def _check_arguments(
         self, batch_shape: torch.Size, event_shape: torch.Size, validate_args: bool | None
@@ -194,21 +195,25 @@ class DiagonalGaussian(Distribution):
         q = self._q._replace(
             mu=spread(self.mu, shape), scale=spread(self._q.scale, shape), moments=None
         )
-        new._set(q, self.bounds, self.soft)
+        new._set(q, self.event_dims, self.bounds, self.soft)
         new.dtype = self.dtype
         Distribution.__init__(new, torch.Size(batch_shape), self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
 
+    def _asked(self, weights: Tensor | None, reduction: str, count: int | None) -> Reduction:
+        return Reduction(weights, self.event_dims, reduction, count)
+
     def _latent(
-        self, outputs: int, reduction: str = "event", drawing: Drawing | None = None
+        self, outputs: int, asked: Reduction | None = None, drawing: Drawing | None = None
     ) -> tuple[Tensor | None, Tensor | None]:
-        z, kl = sample_and_kl(self._q, outputs, reduction, drawing)
+        of_kl = asked.arguments("mu", self.mu, self.mu.shape) if asked else NO_KL
+        z, kl = sample_and_kl(self._q, outputs, drawing, of_kl)
         # Elementwise results are in the arguments' dtype, than which a log-variance that was made
         # from a standard deviation of half precision is wider.
         if z is not None:
             z = z.to(self.dtype)
-        if kl is not None and reduction == "none":
+        if kl is not None and asked is not None and asked.reduction == "none":
             kl = kl.to(self.dtype)
         return z, kl
 
@@ -252,6 +257,7 @@ class DiagonalGaussian(Distribution):
         region: Region | None = None,
         weights: Tensor | None = None,
         reduction: str = "event",
+        count: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """A sample and KL(self ‖ N(0, I)), [*batch], in one pass; arguments as in
         :func:`vae_ext.reparameterize_with_kl`."""
@@ -259,24 +265,26 @@ class DiagonalGaussian(Distribution):
         if weights is not None:
             z, _ = self._latent(Z, drawing=drawing)
             assert z is not None
-            return z, self.kl(weights=weights, reduction=reduction)
-        z, kl = self._latent(Z | KL, reduction, drawing)
+            return z, self.kl(weights=weights, reduction=reduction, count=count)
+        z, kl = self._latent(Z | KL, self._asked(None, reduction, count), drawing)
         assert z is not None
         assert kl is not None
         return z, kl
 
-    def kl(self, *, weights: Tensor | None = None, reduction: str = "event") -> Tensor:
-        """KL(self ‖ N(0, I)), [*batch], with weights of the elements as in
-        :func:`vae_ext.gaussian_kl`; to others: ``torch.distributions.kl_divergence``."""
+    def kl(
+        self,
+        *,
+        weights: Tensor | None = None,
+        reduction: str = "event",
+        count: int | None = None,
+    ) -> Tensor:
+        """KL(self ‖ N(0, I)), [*batch], arguments as in :func:`vae_ext.gaussian_kl`; to others:
+        ``torch.distributions.kl_divergence``."""
+        asked = self._asked(weights, reduction, count)
         if weights is not None:
-            return gaussian_kl(
-                self.mu,
-                **self._scale(),
-                weights=weights,
-                event_dims=self.event_dims,
-                reduction=reduction,
-            )
-        _, kl = self._latent(KL, reduction)
+            scale: dict[str, Any] = self._scale()
+            return gaussian_kl(self.mu, **scale, **asked.keywords)
+        _, kl = self._latent(KL, asked)
         assert kl is not None
         return kl
 

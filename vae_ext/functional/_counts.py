@@ -13,6 +13,7 @@ from .._formulas import (
     Likelihood,
 )
 from ._likelihoods import form_of, log_likelihood
+from ._reduction import Reduction
 
 __all__ = [
     "negative_binomial_log_likelihood",
@@ -27,9 +28,7 @@ Value = float | Tensor
 def of_counts(
     of: Likelihood,
     target: Tensor | None,
-    weights: Tensor | None,
-    event_dims: int | None,
-    reduction: str,
+    asked: Reduction,
     **given: Value | None,
 ) -> Tensor:
     """The log-likelihood in the form of the parameters that are given."""
@@ -41,7 +40,7 @@ def of_counts(
     checks.tensor("target", target, of.target_dtypes)
     assert isinstance(prediction, Tensor)
     assert target is not None
-    return log_likelihood(of, prediction, target, parameters, event_dims, reduction, weights, form)
+    return log_likelihood(of, prediction, target, parameters, asked, form)
 
 
 def poisson_log_likelihood(
@@ -52,6 +51,7 @@ def poisson_log_likelihood(
     weights: Tensor | None = None,
     event_dims: int | None = None,
     reduction: str = "event",
+    count: int | None = None,
 ) -> Tensor:
     """log Poisson(target; rate): x log rate − rate − log x!, with x for the target.
 
@@ -65,7 +65,7 @@ def poisson_log_likelihood(
         log_rate: its logarithm, whose exponential is taken in the kernel.
         target: counts, broadcast with the rate: floating, bool, uint8, int16, uint16, int32 or
             int64, read as they are; at least 0.
-        weights, event_dims, reduction: as in :func:`bernoulli_log_likelihood`.
+        weights, event_dims, reduction, count: as in :func:`bernoulli_log_likelihood`.
 
     Returns:
         The log-likelihood in nats, constants included, [batch] by default. Gradients flow to all
@@ -78,7 +78,8 @@ def poisson_log_likelihood(
             :func:`bernoulli_log_likelihood`, a RuntimeError in compiled programs, and NaN on other
             devices than the CPU). A rate below 0 gives NaN.
     """
-    return of_counts(POISSON, target, weights, event_dims, reduction, rate=rate, log_rate=log_rate)
+    asked = Reduction(weights, event_dims, reduction, count)
+    return of_counts(POISSON, target, asked, rate=rate, log_rate=log_rate)
 
 
 def negative_binomial_log_likelihood(
@@ -92,6 +93,7 @@ def negative_binomial_log_likelihood(
     weights: Tensor | None = None,
     event_dims: int | None = None,
     reduction: str = "event",
+    count: int | None = None,
 ) -> Tensor:
     """log NB(target; mean μ, dispersion θ), whose variance is μ + μ² / θ.
 
@@ -110,7 +112,7 @@ def negative_binomial_log_likelihood(
         log_dispersion: its logarithm, whose exponential is taken in the kernel. Or
         total_count, logits: θ and log(μ / θ) instead of mean and dispersion, as
             `torch.distributions.NegativeBinomial` has them.
-        target, weights, event_dims, reduction: as in :func:`poisson_log_likelihood`.
+        target, weights, event_dims, reduction, count: as in :func:`poisson_log_likelihood`.
 
     Returns, Raises: as that function, in nats, of shape [batch] by default. A mean or a dispersion
         below 0 gives NaN.
@@ -118,9 +120,7 @@ def negative_binomial_log_likelihood(
     return of_counts(
         NEGATIVE_BINOMIAL,
         target,
-        weights,
-        event_dims,
-        reduction,
+        Reduction(weights, event_dims, reduction, count),
         mean=mean,
         dispersion=dispersion,
         log_dispersion=log_dispersion,
@@ -141,6 +141,7 @@ def zero_inflated_negative_binomial_log_likelihood(
     weights: Tensor | None = None,
     event_dims: int | None = None,
     reduction: str = "event",
+    count: int | None = None,
 ) -> Tensor:
     """log p(target) of what is 0 with probability σ(zero_logits), and a negative binomial of mean μ
     and dispersion θ otherwise.
@@ -155,16 +156,14 @@ def zero_inflated_negative_binomial_log_likelihood(
         zero_logits: the log-odds of an inflated 0, a number or a tensor that broadcasts to mean and
             target.
         mean, target, dispersion, log_dispersion, total_count, logits, weights, event_dims,
-            reduction: as in :func:`negative_binomial_log_likelihood`.
+            reduction, count: as in :func:`negative_binomial_log_likelihood`.
 
     Returns, Raises: as that function, in nats, of shape [batch] by default.
     """
     return of_counts(
         ZERO_INFLATED_NEGATIVE_BINOMIAL,
         target,
-        weights,
-        event_dims,
-        reduction,
+        Reduction(weights, event_dims, reduction, count),
         mean=mean,
         dispersion=dispersion,
         zero_logits=zero_logits,
@@ -185,6 +184,7 @@ def negative_binomial_mixture_log_likelihood(
     weights: Tensor | None = None,
     event_dims: int | None = None,
     reduction: str = "event",
+    count: int | None = None,
 ) -> Tensor:
     """log(σ(l) NB(target; mean1, θ) + σ(−l) NB(target; mean2, θ)), l for `mixture_logits` and θ for
     the dispersion: foreground and background of protein counts.
@@ -196,7 +196,7 @@ def negative_binomial_mixture_log_likelihood(
         mean1, mean2: of the two parts; the second a number or a tensor that broadcasts to the
             first and the target, as dispersion and logits are.
         mixture_logits: the log-odds of the first part.
-        target, dispersion, log_dispersion, weights, event_dims, reduction: as in
+        target, dispersion, log_dispersion, weights, event_dims, reduction, count: as in
             :func:`negative_binomial_log_likelihood`.
 
     Returns, Raises: as that function, in nats, of shape [batch] by default.
@@ -204,9 +204,7 @@ def negative_binomial_mixture_log_likelihood(
     return of_counts(
         NEGATIVE_BINOMIAL_MIXTURE,
         target,
-        weights,
-        event_dims,
-        reduction,
+        Reduction(weights, event_dims, reduction, count),
         mean1=mean1,
         mean2=mean2,
         dispersion=dispersion,

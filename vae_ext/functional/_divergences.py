@@ -8,8 +8,8 @@ from .. import _checks as checks
 from .._native.dispatch import route
 from .._ops import run
 from .._reference.formulas import STD
+from ._reduction import Reduction
 from ._scale import scale_of
-from ._weights import mean_by, reduction_code
 
 __all__ = ["gaussian_kl"]
 
@@ -27,6 +27,7 @@ def gaussian_kl(
     weights: Tensor | None = None,
     event_dims: int | None = None,
     reduction: str = "event",
+    count: int | None = None,
 ) -> Tensor:
     """KL(q ‖ p) of the diagonal Gaussians q = N(mu, exp(logvar)) and p.
 
@@ -42,7 +43,7 @@ def gaussian_kl(
         log_std, std: instead of logvar, its half or the exponential of that, σ; a prior's in the
             same form, `prior_log_std` or `prior_std`. From σ nothing is lost where it is near that
             of the prior; at 0 the divergence is infinite, below 0 it is NaN.
-        weights, event_dims, reduction: as in :func:`bernoulli_log_likelihood`.
+        weights, event_dims, reduction, count: as in :func:`bernoulli_log_likelihood`.
 
     Returns:
         The divergence in nats, [batch] by default, one value per event. Gradients flow to all
@@ -73,13 +74,8 @@ def gaussian_kl(
         shape = checks.broadcast(mu=mu, **others)
         if form == STD and prior_scale is None:
             prior_scale = scale.new_ones(())
-    dims = checks.event_dims(event_dims, len(shape))
-    code = reduction_code(reduction, weights)
-    if weights is not None:
-        checks.weights(weights, "mu", mu, shape)
+    asked = Reduction(weights, event_dims, reduction, count)
+    options = (form, *asked.arguments("mu", mu, shape))
     way = route(mu)
-    tensors = (mu, scale, prior_mu, prior_scale, weights)
-    kl: Tensor = run(way, "gaussian_kl", tensors, (form, dims, code))
-    if reduction == "mean" and weights is not None:
-        kl = mean_by(weights, kl, shape)
-    return kl
+    kl: Tensor = run(way, "gaussian_kl", (mu, scale, prior_mu, prior_scale, weights), options)
+    return asked.finished(kl, shape)

@@ -9,6 +9,7 @@ from .. import _checks as checks
 from .._formulas import LIKELIHOODS, Likelihood
 from ._divergences import gaussian_kl
 from ._likelihoods import log_likelihood
+from ._reduction import Reduction
 
 __all__ = ["elbo_loss"]
 
@@ -67,6 +68,7 @@ def elbo_loss(
     latent_weights: Tensor | None = None,
     event_dims: int | None = None,
     reduction: str = "batchmean",
+    count: int | None = None,
     **parameters: float | Tensor,
 ) -> Tensor:
     r"""The negative evidence lower bound −(log p(target|z) − beta KL(q ‖ N(0, I))).
@@ -96,6 +98,8 @@ def elbo_loss(
         reduction: "event" (one loss per event), "sum" or "batchmean", which divides by the number
             of events whatever their weights are. "none" and "mean" raise: data and latent have
             different elements.
+        count: of the events of all shards and micro-batches together, which "batchmean" divides by,
+            as in :func:`bernoulli_log_likelihood`.
         parameters: those that the likelihood takes besides, each by its name after `obs_`, a float
             or a tensor: `obs_logvar` for "gaussian", `obs_log_scale` for "laplace",
             `obs_dispersion` or `obs_log_dispersion` for "negative_binomial" (with `obs_total_count`
@@ -112,6 +116,7 @@ def elbo_loss(
     """
     entry, form, parameters = likelihood_and_parameters(likelihood, parameters)
     checks.reduction(reduction, ("event", "sum", "batchmean"))
+    count = checks.count(count, reduction)
     beta = checks.scalar("beta", beta)
     checks.tensor("recon", recon)
     checks.tensor("target", target, entry.target_dtypes)
@@ -138,7 +143,9 @@ def elbo_loss(
     # Scalars are reduced inside the kernels, with the divisor, so that the loss subtracts the
     # log-likelihood as it is: its gradient is then the one that was written with it.
     values = (*parameters.values(),)
-    ll = log_likelihood(entry, recon, target, values, data_dims, reduction, weights, form)
+    of_samples = count * recon.shape[0] if sampled and count is not None else count
+    asked = Reduction(weights, data_dims, reduction, of_samples)
+    ll = log_likelihood(entry, recon, target, values, asked, form)
     if sampled and reduction != "batchmean":  # whose events are those of all samples
         ll = ll.mean(0) if reduction == "event" else ll / recon.shape[0]
     # 0 times the KL of an encoder that overflows would be NaN, and so would its gradient.
@@ -146,9 +153,8 @@ def elbo_loss(
         mu, logvar = dropped_where(beta.detach() == 0, mu, logvar)
     elif beta == 0:
         mu, logvar = dropped_where(torch.ones((), dtype=torch.bool, device=mu.device), mu, logvar)
-    kl = gaussian_kl(
-        mu, logvar, weights=latent_weights, event_dims=latent_dims, reduction=reduction
-    )
+    of_latent = Reduction(latent_weights, latent_dims, reduction, count)
+    kl = gaussian_kl(mu, logvar, **of_latent.keywords)
     if isinstance(beta, Tensor):
         beta = beta.to(kl.dtype)
     return beta * kl - ll

@@ -12,8 +12,8 @@ from .._formulas import BERNOULLI, GAUSSIAN, LAPLACE, Form, Likelihood
 from .._native.dispatch import REFERENCE, changes, is_dynamo_compiling, route
 from .._ops import run
 from .._reference.numerics import as_tensor, result_dtype
+from ._reduction import Reduction
 from ._scale import scale_of
-from ._weights import mean_by, reduction_code
 
 __all__ = ["bernoulli_log_likelihood", "gaussian_log_likelihood", "laplace_log_likelihood"]
 
@@ -76,9 +76,7 @@ def log_likelihood(
     prediction: Tensor,
     target: Tensor,
     parameters: tuple[float | Tensor, ...],
-    event_dims: int | None,
-    reduction: str,
-    weights: Maybe = None,
+    asked: Reduction,
     form: int = 0,
 ) -> Tensor:
     """The arguments checked, and the op or its formula of them."""
@@ -88,12 +86,7 @@ def log_likelihood(
         raise ValueError("target required a gradient, expected counts, which have none: detach it")
     tensors: tuple[Maybe, ...] = (prediction, target)
     elementwise: torch.dtype | None = None
-    options: tuple[float, ...] = (
-        checks.event_dims(event_dims, len(shape)),
-        reduction_code(reduction, weights),
-    )
-    if weights is not None:
-        checks.weights(weights, named.prediction, prediction, shape)
+    options: tuple[float | None, ...] = asked.arguments(named.prediction, prediction, shape)
     if parameters:
         more, numbers, elementwise = checked(named, parameters, prediction, target, shape)
         tensors = tensors + more
@@ -102,16 +95,14 @@ def log_likelihood(
         options = (form, *options)
     way = route(prediction)
     if way == REFERENCE and of.largest_target is not None:
-        checks.target_range(target, of.largest_target, weights)
+        checks.target_range(target, of.largest_target, asked.weights)
     try:
-        ll: Tensor = run(way, of.op, (*tensors, weights), options)
+        ll: Tensor = run(way, of.op, (*tensors, asked.weights), options)
     except RuntimeError as error:
         checks.raise_as_value_error(error, "target had the value ")
-    if elementwise is not None and reduction == "none":
+    if elementwise is not None and asked.reduction == "none":
         ll = ll.to(elementwise)
-    if reduction == "mean" and weights is not None:
-        ll = mean_by(weights, ll, shape)
-    return ll
+    return asked.finished(ll, shape)
 
 
 def bernoulli_log_likelihood(
@@ -121,6 +112,7 @@ def bernoulli_log_likelihood(
     weights: Tensor | None = None,
     event_dims: int | None = None,
     reduction: str = "event",
+    count: int | None = None,
 ) -> Tensor:
     """log p(target) under Bernoulli(sigmoid(logits)): target · logits − softplus(logits).
 
@@ -140,6 +132,9 @@ def bernoulli_log_likelihood(
         event_dims: trailing dimensions of one event; None: all but the first.
         reduction: "none", "event", "sum", "mean" or "batchmean". With weights the mean is divided
             by their sum; "batchmean" by the number of events all the same.
+        count: what "mean" and "batchmean" divide by instead: the elements or events of all shards
+            and micro-batches together, whose results and gradients then add up to those of the
+            whole.
 
     Returns:
         The log-likelihood in nats, [batch] by default, as the leading dimensions of the broadcast
@@ -148,11 +143,14 @@ def bernoulli_log_likelihood(
     Raises:
         TypeError: a dtype or type that is not supported.
         ValueError: shapes that do not broadcast, devices that differ, an unknown `reduction`,
-            `event_dims` out of range, or a target outside [0, 1]. The CPU's kernels see that as
-            they read it; where a program was compiled or exported it is a RuntimeError of the same
-            words, and on other devices, which would have to be waited for, the results are NaN.
+            `event_dims` out of range, a `count` below 1 or where nothing is divided, or a target
+            outside [0, 1]. The CPU's kernels see that as they read it; where a program was compiled
+            or exported it is a RuntimeError of the same words, and on other devices, which would
+            have to be waited for, the results are NaN.
     """
-    return log_likelihood(BERNOULLI, logits, target, (), event_dims, reduction, weights)
+    return log_likelihood(
+        BERNOULLI, logits, target, (), Reduction(weights, event_dims, reduction, count)
+    )
 
 
 def gaussian_log_likelihood(
@@ -165,6 +163,7 @@ def gaussian_log_likelihood(
     weights: Tensor | None = None,
     event_dims: int | None = None,
     reduction: str = "event",
+    count: int | None = None,
 ) -> Tensor:
     """log N(target; mean, exp(logvar)): −½ (log 2π + logvar + (target − mean)² exp(−logvar)).
 
@@ -174,7 +173,7 @@ def gaussian_log_likelihood(
         mean, target: of any shapes that broadcast.
         logvar: a float, a scalar tensor (one learned variance) or a tensor broadcastable to them.
         log_std, std: instead of it, its half or the exponential of that, σ.
-        weights, event_dims, reduction: as in :func:`bernoulli_log_likelihood`.
+        weights, event_dims, reduction, count: as in :func:`bernoulli_log_likelihood`.
 
     Returns:
         The log-likelihood in nats, constants included, [batch] by default, as the leading
@@ -189,7 +188,8 @@ def gaussian_log_likelihood(
     if log_std is not None or std is not None:
         said = logvar if isinstance(logvar, Tensor) or logvar != 0 else None  # 0 by default
         form, _, scale = scale_of(said, log_std, std)
-    return log_likelihood(GAUSSIAN, mean, target, (scale,), event_dims, reduction, weights, form)
+    asked = Reduction(weights, event_dims, reduction, count)
+    return log_likelihood(GAUSSIAN, mean, target, (scale,), asked, form)
 
 
 def laplace_log_likelihood(
@@ -200,6 +200,7 @@ def laplace_log_likelihood(
     weights: Tensor | None = None,
     event_dims: int | None = None,
     reduction: str = "event",
+    count: int | None = None,
 ) -> Tensor:
     """log Laplace(target; loc, b), b = exp(log_scale): −(log 2 + log_scale + |target − loc| / b).
 
@@ -209,4 +210,5 @@ def laplace_log_likelihood(
     Args, Returns, Raises: as :func:`gaussian_log_likelihood`, in nats, of shape [batch] by default;
         the gradient by `loc` is 0 at `target`.
     """
-    return log_likelihood(LAPLACE, loc, target, (log_scale,), event_dims, reduction, weights)
+    asked = Reduction(weights, event_dims, reduction, count)
+    return log_likelihood(LAPLACE, loc, target, (log_scale,), asked)

@@ -17,6 +17,7 @@ from .._reference import KL, Z
 from .._reference.formulas import LOGVAR
 from .._region import Region
 from ._divergences import gaussian_kl
+from ._reduction import Reduction
 from ._scale import scale_of
 
 __all__ = ["reparameterize", "reparameterize_with_kl", "standard_normal"]
@@ -65,7 +66,7 @@ def reparameterize(
     checks.pair("mu", mu, name, scale, to_first=True)
     drawing = Drawing(n_samples, seed, generator, noise, stream, region)
     if form != LOGVAR:
-        found, _ = sample_and_kl(Parameters(mu, scale, 0, form), Z, drawing=drawing)
+        found, _ = sample_and_kl(Parameters(mu, scale, form), Z, drawing)
         assert found is not None
         return found
     way = route(mu)
@@ -89,6 +90,7 @@ def reparameterize_with_kl(
     weights: Tensor | None = None,
     event_dims: int | None = None,
     reduction: str = "event",
+    count: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Sample z and compute KL(q ‖ N(0, I)) in one pass over `mu` and `logvar`.
 
@@ -100,8 +102,8 @@ def reparameterize_with_kl(
     Args:
         mu, logvar, log_std, std, n_samples, seed, generator, noise, stream, region: as in
             :func:`reparameterize`.
-        weights, event_dims, reduction: of the KL, as in :func:`gaussian_kl`. With weights there are
-            two passes.
+        weights, event_dims, reduction, count: of the KL, as in :func:`gaussian_kl`. With weights
+            there are two passes.
 
     Returns:
         z, [n_samples, *mu.shape] with n_samples, and the KL divergence in nats, [batch] by default.
@@ -111,23 +113,22 @@ def reparameterize_with_kl(
     """
     form, name, scale = scale_of(logvar, log_std, std)
     checks.pair("mu", mu, name, scale, to_first=True)
-    dims = checks.event_dims(event_dims, mu.ndim)
-    code = checks.reduction(reduction)
+    asked = Reduction(weights, event_dims, reduction, count)
+    of_kl = asked.arguments("mu", mu, mu.shape)
     drawing = Drawing(n_samples, seed, generator, noise, stream, region)
     if weights is not None:
         given: dict[str, Any] = {name: scale}
         spread: dict[str, Any] = {name: scale.expand(mu.shape)}
-        kl = gaussian_kl(mu, **spread, weights=weights, event_dims=dims, reduction=reduction)
+        kl = gaussian_kl(mu, **spread, **asked.keywords)
         return reparameterize(mu, **given, **drawing._asdict()), kl
     if form != LOGVAR:
-        q = Parameters(mu, scale, dims, form)
-        found, kl_found = sample_and_kl(q, Z | KL, reduction, drawing)
+        found, kl_found = sample_and_kl(Parameters(mu, scale, form), Z | KL, drawing, of_kl)
         assert found is not None
         assert kl_found is not None
         return found, kl_found
     way = route(mu)
     tensors, numbers = drawing.arguments(mu, way)
-    options = (*numbers, dims, code)
+    options = (*numbers, *of_kl)
     z, kl = run(way, "reparameterize_with_kl", (mu, scale, *tensors), options)
     return z, kl
 

@@ -44,8 +44,15 @@ class PoissonNLL(NLL):
         super().__init__(POISSON, event_dims, reduction)
         self.log_input = log_input
 
-    def forward(self, rate: Tensor, target: Tensor, *, weights: Tensor | None = None) -> Tensor:
-        return self._nll(rate, target, weights, "log_rate" if self.log_input else "rate")
+    def forward(
+        self,
+        rate: Tensor,
+        target: Tensor,
+        *,
+        weights: Tensor | None = None,
+        count: int | None = None,
+    ) -> Tensor:
+        return self._nll(rate, target, weights, count, "log_rate" if self.log_input else "rate")
 
     def extra_repr(self) -> str:
         return f"log_input={self.log_input}, {super().extra_repr()}"
@@ -95,11 +102,13 @@ class NegativeBinomialNLL(NLL):
         log_dispersion: Maybe = None,
         total_count: Maybe = None,
         weights: Tensor | None = None,
+        count: int | None = None,
     ) -> Tensor:
         return self._nll(
             mean,
             target,
             weights,
+            count,
             dispersion=dispersion,
             log_dispersion=log_dispersion,
             total_count=total_count,
@@ -145,11 +154,13 @@ class ZeroInflatedNegativeBinomialNLL(NLL):
         log_dispersion: Maybe = None,
         total_count: Maybe = None,
         weights: Tensor | None = None,
+        count: int | None = None,
     ) -> Tensor:
         return self._nll(
             mean,
             target,
             weights,
+            count,
             dispersion=dispersion,
             zero_logits=zero_logits,
             log_dispersion=log_dispersion,
@@ -196,11 +207,13 @@ class NegativeBinomialMixtureNLL(NLL):
         *,
         log_dispersion: Maybe = None,
         weights: Tensor | None = None,
+        count: int | None = None,
     ) -> Tensor:
         return self._nll(
             mean1,
             target,
             weights,
+            count,
             mean2=mean2,
             dispersion=dispersion,
             mixture_logits=mixture_logits,

@@ -12,6 +12,7 @@ from .. import _checks as checks
 from .._native.seeds import Drawing
 from .._region import Region
 from ..functional import gaussian_kl, reparameterize, reparameterize_with_kl
+from ..functional._reduction import Reduction
 from ._options import options
 
 __all__ = ["GaussianLatent"]
@@ -92,30 +93,16 @@ class GaussianLatent(nn.Module):
         stream: int = 0,
         region: Region | None = None,
         weights: Tensor | None = None,
+        count: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """z and the KL divergence; arguments as in :func:`vae_ext.reparameterize_with_kl`."""
         drawn = Drawing(n_samples, seed, generator, noise, stream, region)._asdict()
+        asked = Reduction(weights, self.event_dims, self.reduction, count).keywords
         if self.prior_mu is None:
-            return reparameterize_with_kl(
-                mu,
-                logvar,
-                **drawn,
-                weights=weights,
-                event_dims=self.event_dims,
-                reduction=self.reduction,
-            )
+            return reparameterize_with_kl(mu, logvar, **drawn, **asked)
         prior_fits(self.prior_mu, mu)
         z = reparameterize(mu, logvar, **drawn)
-        kl = gaussian_kl(
-            mu,
-            logvar,
-            self.prior_mu,
-            self.prior_logvar,
-            weights=weights,
-            event_dims=self.event_dims,
-            reduction=self.reduction,
-        )
-        return z, kl
+        return z, gaussian_kl(mu, logvar, self.prior_mu, self.prior_logvar, **asked)
 
     def extra_repr(self) -> str:
         prior = None if self.prior_mu is None else tuple(self.prior_mu.shape)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from .. import _checks as checks
 from .._formulas import LIKELIHOODS, Likelihood
 from ..functional._likelihoods import form_with, log_likelihood
+from ..functional._reduction import Reduction
 from ._options import options
 
 Value = float | Tensor
@@ -23,15 +24,15 @@ def nll(
     weights: Tensor | None,
     event_dims: int | None,
     reduction: str,
+    count: int | None,
 ) -> Tensor:
     """Prediction and target of one shape, as torch's losses: [B, 1] against [B] would be [B, B]."""
     entry = LIKELIHOODS[likelihood]
     name = entry.forms[form].prediction
     checks.pair(name, prediction, "target", target, entry.target_dtypes)
     checks.same_shape(name, prediction, "target", target)
-    return -log_likelihood(
-        entry, prediction, target, parameters, event_dims, reduction, weights, form
-    )
+    asked = Reduction(weights, event_dims, reduction, count)
+    return -log_likelihood(entry, prediction, target, parameters, asked, form)
 
 
 # torch.fx.symbolic_trace goes into modules; these are its leaves there.
@@ -101,6 +102,7 @@ class NLL(WithParameters):
         predicted: Tensor,
         target: Tensor,
         weights: Tensor | None,
+        count: int | None,
         prediction: str = "",
         **given: Value | None,
     ) -> Tensor:
@@ -120,6 +122,7 @@ class NLL(WithParameters):
             weights,
             self.event_dims,
             self.reduction,
+            count,
         )
 
     def extra_repr(self) -> str:

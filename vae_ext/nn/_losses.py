@@ -31,14 +31,21 @@ class BernoulliNLL(NLL):
     Shape:
         logits, target [batch, ...], of the same shape (as torch's losses: [B, 1] against [B] would
         be the mean over [B, B]), weights broadcastable to them → a scalar, or [batch] with "event".
-        The mean is by the weights, if there are any.
+        The mean is by the weights, if there are any, or over the `count` that `forward` is given.
     """
 
     def __init__(self, *, event_dims: int | None = None, reduction: str = "mean") -> None:
         super().__init__(BERNOULLI, event_dims, reduction)
 
-    def forward(self, logits: Tensor, target: Tensor, *, weights: Tensor | None = None) -> Tensor:
-        return self._nll(logits, target, weights)
+    def forward(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        *,
+        weights: Tensor | None = None,
+        count: int | None = None,
+    ) -> Tensor:
+        return self._nll(logits, target, weights, count)
 
 
 class GaussianNLL(NLL):
@@ -84,8 +91,9 @@ class GaussianNLL(NLL):
         log_std: Value | None = None,
         std: Value | None = None,
         weights: Tensor | None = None,
+        count: int | None = None,
     ) -> Tensor:
-        return self._nll(mean, target, weights, logvar=logvar, log_std=log_std, std=std)
+        return self._nll(mean, target, weights, count, logvar=logvar, log_std=log_std, std=std)
 
 
 class LaplaceNLL(NLL):
@@ -115,8 +123,9 @@ class LaplaceNLL(NLL):
         log_scale: Value | None = None,
         *,
         weights: Tensor | None = None,
+        count: int | None = None,
     ) -> Tensor:
-        return self._nll(loc, target, weights, log_scale=log_scale)
+        return self._nll(loc, target, weights, count, log_scale=log_scale)
 
 
 class ELBOLoss(WithParameters):
@@ -169,6 +178,7 @@ class ELBOLoss(WithParameters):
         *,
         weights: Tensor | None = None,
         latent_weights: Tensor | None = None,
+        count: int | None = None,
     ) -> Tensor:
         return elbo_loss(
             recon,
@@ -181,6 +191,7 @@ class ELBOLoss(WithParameters):
             latent_weights=latent_weights,
             event_dims=self.event_dims,
             reduction=self.reduction,
+            count=count,
             **self._values(),
         )
 
