@@ -360,6 +360,7 @@ ROWS = [
 
 # Public names that are no functions of tensors.
 OTHERS = {
+    "distributed",  # of processes
     "distributions",
     "estimators",
     "functional",

@@ -387,10 +387,17 @@ MUTANTS = [
     ),
     Mutant(
         "a mean by weights that counts elements",
-        "vae_ext/functional/_weights.py",
-        "return SUM if code == MEAN and weights is not None else code",
-        "return code",
+        "vae_ext/functional/_reduction.py",
+        "SUM if self.by_weights else code",
+        "code",
         "weights",
+    ),
+    Mutant(
+        "a count that nobody reads",
+        "csrc/ops/tensors.h",
+        "count = asked.count.value_or(reduction == Reduction::kMean ? numel : n_events);",
+        "count = reduction == Reduction::kMean ? numel : n_events;",
+        "reduction_count",
     ),
     Mutant(
         "a weight of 0 with a gradient",

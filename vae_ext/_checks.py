@@ -11,7 +11,7 @@ import torch
 import torch.fx
 from torch import Tensor
 
-from ._native.dispatch import tracing, transforming
+from ._native.dispatch import is_dtensor, tracing, transforming
 from ._reference.formulas import REDUCTION_NAMES
 
 FLOATING = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -60,6 +60,7 @@ def fake(value: Tensor) -> bool:
 def same_device(first_name: str, first: Tensor, name: str, value: Tensor) -> None:
     if type(first) is type(value) is Tensor and first.is_cpu and value.is_cpu:
         return  # the usual case, by what costs least
+    distributed(first_name, first, name, value)
     if fake(first) != fake(value) and not tracing():
         one, other = (name, first_name) if fake(value) else (first_name, name)
         raise TypeError(
@@ -69,6 +70,18 @@ def same_device(first_name: str, first: Tensor, name: str, value: Tensor) -> Non
     if first.device != value.device:
         raise ValueError(
             f"{name} was on {value.device}, expected the device of {first_name}, {first.device}"
+        )
+
+
+def distributed(first_name: str, first: Tensor, name: str, value: Tensor) -> None:
+    """A DTensor's companions are DTensors, or have one element: what others hold nobody knows, all
+    or a rank's part."""
+    mixed = is_dtensor(first) != is_dtensor(value)
+    if mixed and (is_dtensor(value) or value.numel() != 1):
+        plain, other = (name, first_name) if is_dtensor(first) else (first_name, name)
+        raise ValueError(
+            f"{plain} was a plain tensor and {other} a DTensor, expected two DTensors: "
+            "distribute_tensor makes one of a whole tensor, DTensor.from_local of a rank's part"
         )
 
 

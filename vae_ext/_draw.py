@@ -9,7 +9,7 @@ from torch import Tensor
 
 from . import _checks as checks
 from ._checks import GRADIENTS
-from ._native.dispatch import REFERENCE, route
+from ._native.dispatch import REFERENCE, route, route_by_noise
 from ._native.seeds import Drawing
 from ._ops import run
 from ._region import Region
@@ -78,8 +78,7 @@ def draw(
     way = route(mu)
     asked = Drawing(n_samples, seed, generator, noise, stream, region)
     tensors, numbers = asked.arguments(mu, way)
-    if noise is not None and noise.requires_grad:
-        way = REFERENCE
+    way = route_by_noise(way, noise)
     options = (*numbers, dims, GRADIENTS.index(gradient))
     found = run(way, "sample_with_log_densities", (mu, logvar, *tensors), options)
     z, log_q, log_p, weights = found

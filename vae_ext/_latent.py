@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ._native.dispatch import BY_OP, DIRECT, REFERENCE, changes, route
+from ._native.dispatch import BY_OP, DIRECT, REFERENCE, changes, route, route_by_noise
 from ._native.seeds import NO_NOISE, Drawing
 from ._ops import run
 from ._reference import Z
@@ -52,8 +52,7 @@ def sample_and_kl(
     reduction, as the ops take them."""
     way = route(q.mu)
     noise, numbers = drawing.arguments(q.mu, way) if drawing and outputs & Z else NO_NOISE
-    if noise[0] is not None and noise[0].requires_grad:
-        way = REFERENCE
+    way = route_by_noise(way, noise[0])
     kind = 0 if q.bounds is None else SOFT if q.soft else HARD
     low, high = q.bounds or (0.0, 0.0)
     # Both in one tensor where its gradient may be wanted, which then comes back as one.

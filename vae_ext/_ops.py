@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ._native import library
-from ._native.dispatch import BY_OP, REFERENCE
+from ._native.dispatch import BY_OP, REFERENCE, SHARDED
 from ._native.ops import call
 from ._reference.ops import PLAIN
 
@@ -26,6 +26,10 @@ def run(way: int, name: str, tensors: tuple[Tensor | None, ...], options: tuple[
     derivative where a gradient is needed."""
     if way == REFERENCE:
         return PLAIN[name](tensors, options)
+    if way == SHARDED:
+        from ._sharding import run_sharded
+
+        return run_sharded(name, tensors, options)
     native = OPS[name]
     if way == BY_OP:
         return native(*tensors, *options)

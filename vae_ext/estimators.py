@@ -20,7 +20,7 @@ from torch import Tensor
 
 from . import _checks as checks
 from ._draw import Samples, draw
-from ._native.dispatch import differentiating_forward
+from ._native.dispatch import differentiating_forward, is_dtensor
 
 __all__ = ["Samples", "doubly_reparameterized_iwae", "draw", "iwae", "log_evidence"]
 __all__ += ["score_function", "sgvb_a", "sgvb_b"]
@@ -34,7 +34,12 @@ def log_weights(log_likelihood: Tensor, samples: Samples) -> Tensor:
             f"log_likelihood had shape {checks.shape_text(log_likelihood.shape)}, expected that of "
             f"the samples, {checks.shape_text(samples.log_q.shape)}: one value per sample and event"
         )
-    return log_likelihood + samples.log_p - samples.log_q
+    found = log_likelihood + samples.log_p - samples.log_q
+    if is_dtensor(found):  # sums over ranks, of which the estimates are not linear
+        from ._sharding import replicated
+
+        found = replicated(found)
+    return found
 
 
 def log_mean_exp(weights: Tensor) -> Tensor:

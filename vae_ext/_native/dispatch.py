@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
@@ -66,11 +68,22 @@ def for_other_runtimes() -> bool:
 # How a call is served. Who records it must see one op of the dispatcher, which has its derivative,
 # and a seed that is drawn by an op too. For all others the op's Function and kernel are called
 # directly, which takes less time.
-REFERENCE, BY_OP, DIRECT = range(3)
+# A DTensor's parts are served one by one.
+REFERENCE, BY_OP, DIRECT, SHARDED = range(4)
+
+
+def is_dtensor(t: object) -> bool:
+    """Asked in vain wherever nobody has loaded what DTensors need, which takes seconds."""
+    if type(t) is Tensor:
+        return False
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(t, module.DTensor)
 
 
 def route(first: Tensor) -> int:
     """By a kernel, if one exists for the device and nothing needs to see the formulas."""
+    if is_dtensor(first):
+        return SHARDED
     if not library.available or not (first.is_cpu or other_kernels(first)):
         return REFERENCE
     if transforms_active() or forward_ad._current_level >= 0:
@@ -78,6 +91,13 @@ def route(first: Tensor) -> int:
     if not tracing():
         return DIRECT
     return REFERENCE if torch.onnx.is_in_onnx_export() else BY_OP
+
+
+def route_by_noise(way: int, noise: Tensor | None) -> int:
+    """Of an op that has no gradient by the noise it is given."""
+    if noise is not None and noise.requires_grad and way != SHARDED:
+        return REFERENCE
+    return way
 
 
 def other_kernels(first: Tensor) -> bool:

@@ -15,6 +15,7 @@ from .dispatch import (
     DIRECT,
     REFERENCE,
     for_other_runtimes,
+    is_dynamo_compiling,
     jit_tracing_state,
     tracing,
     transforming,
@@ -107,6 +108,16 @@ class Drawing(NamedTuple):
 NO_NOISE = ((None, None), (0, 0, None, 0))  # the same for who only wants a KL
 
 
+def drawn_again() -> bool:
+    """Within an activation checkpoint, whose backward pass calls what the forward pass called."""
+    if is_dynamo_compiling():
+        return False
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    if hooks is not None and hooks[0].__module__ == "torch.utils.checkpoint":
+        return True
+    return torch._C._current_graph_task_id() != -1  # in a backward pass
+
+
 def resolve_seed(
     mu: Tensor,
     way: int,
@@ -137,6 +148,12 @@ def resolve_seed(
         if generator.device.type != mu.device.type:
             raise ValueError(
                 f"generator was on {generator.device}, expected the device of mu, {mu.device}"
+            )
+        if drawn_again():
+            raise ValueError(
+                "generator was given within torch.utils.checkpoint, which draws again where it "
+                "computes again, and restores no generators but torch's own: expected seed=, or "
+                "neither"
             )
         return new_seed_tensor(mu.device, generator), 0
     if isinstance(seed, Tensor):

@@ -16,6 +16,20 @@ from .formulas import REDUCTION_NAMES, evaluate
 Maybe = Tensor | None
 Arguments = Sequence[Any]
 HARD, SOFT = 1, 2  # Bounds::Kind of csrc/ops/arguments.h
+# What the ops' numbers are called.
+NOISE = ("seed_value", "stream", "places", "n_samples")
+REDUCED = ("count", "event_dims", "reduction")
+BOUNDS = ("bounds", "low", "high")
+OPTION_NAMES = {
+    "reparameterize": NOISE,
+    "reparameterize_with_kl": (*NOISE, *REDUCED),
+    "latent": (*NOISE, "form", *BOUNDS, *REDUCED, "dim", "outputs"),
+    "sample_with_log_densities": (*NOISE, "event_dims", "gradient"),
+    **{
+        f.op: (*f.arguments[len(f.arguments) - f.numbers :], *["form"] * (f.forms > 1), *REDUCED)
+        for f in FORMULAS
+    },
+}
 
 
 def formula(of: Formula, tensors: Arguments, options: Arguments) -> Tensor:

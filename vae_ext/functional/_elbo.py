@@ -121,6 +121,7 @@ def elbo_loss(
     checks.tensor("recon", recon)
     checks.tensor("target", target, entry.target_dtypes)
     checks.tensor("mu", mu)
+    checks.same_device("recon", recon, "target", target)
     checks.same_device("recon", recon, "mu", mu)
     sampled = recon.shape != target.shape
     if sampled and recon.shape[1:] != target.shape:

@@ -1,0 +1,18 @@
+"""DTensors on two and four processes, against one: one start of them runs all of sharded_checks.py,
+since that takes longer than most of the checks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests import sharded_checks
+from tests.processes import spawn
+
+if not torch.distributed.is_available():
+    pytest.skip("this torch has no torch.distributed", allow_module_level=True)
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_as_one_process(world: int, request: pytest.FixtureRequest) -> None:
+    spawn(sharded_checks.run, world, request.config.getoption("--cuda-on-host"))
