@@ -10,11 +10,15 @@ PIP := $(INSTALL) -c constraints.txt
 NATIVE_SOURCES := $(shell find csrc -type f -not -name "*.py")
 EMULATOR_SOURCES := $(wildcard tools/emulator/src/*.cpp tools/emulator/src/*.h)
 
-.PHONY: demo check test cuda gpu-check lint format check-install bench pictures clean
+.PHONY: demo demo-distributed check test cuda gpu-check lint format check-install bench pictures clean
 .PHONY: accuracy sanitize mutants rng-battery check-torch test-integrations cuda-emulate
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python examples/train_vae.py $(ARGS)
+
+# The same training on two processes and on one: the losses and the noise are the same.
+demo-distributed: $(VENV)/native.stamp
+	OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 examples/distributed/data_parallel.py $(ARGS)
 
 # Some tests, with the native build alone: make check TESTS="-k noise", or the path of a file.
 TESTS ?=

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -420,6 +422,24 @@ def agreement_on_seeds(rank: int, world: int) -> None:
     assert (correlation - torch.eye(world)).abs().max() < 4 / math.sqrt(100)
 
 
+# ---- Training ------------------------------------------------------------------------------------
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples/distributed"))
+
+
+def training(rank: int, world: int) -> None:
+    """The examples, whose own limits these are: 1e-12 in float64, 1e-5 in float32."""
+    import data_parallel
+    import sharded_parameters
+    import spatial
+
+    for example in (data_parallel, spatial):
+        for dtype in ("float64", "float32"):
+            example.train(100, dtype)
+    sharded_parameters.train(100, "float32")
+    sharded_parameters.train(20, "bfloat16")
+
+
 CHECKS = (
     every_function,
     other_placements,
@@ -430,10 +450,11 @@ CHECKS = (
     compiled,
     agreement_on_seeds,
     as_one_process,
+    training,
 )
 
 
 def run(rank: int, world: int) -> None:
-    for check in CHECKS:
+    for check in CHECKS if world > 1 else (training,):
         if not (OLD and check is second_derivatives):
             check(rank, world)

@@ -13,6 +13,6 @@ if not torch.distributed.is_available():
     pytest.skip("this torch has no torch.distributed", allow_module_level=True)
 
 
-@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize("world", [1, 2, 4])
 def test_as_one_process(world: int, request: pytest.FixtureRequest) -> None:
     spawn(sharded_checks.run, world, request.config.getoption("--cuda-on-host"))
