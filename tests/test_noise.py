@@ -235,6 +235,29 @@ def test_checkpointing_draws_the_same_noise_again() -> None:
     assert torch.equal(*results)
 
 
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpointing_refuses_a_generator(reentrant: bool) -> None:
+    """torch does not restore it, and so the gradient would be of other noise than the value."""
+    from torch.utils.checkpoint import checkpoint
+
+    own = generator().manual_seed(1)
+    mu = torch.randn(4, 100, requires_grad=True)
+    draws: list[Callable[[torch.Tensor], torch.Tensor]] = [
+        lambda x: vae_ext.reparameterize(x, x, generator=own),
+        lambda x: vae_ext.reparameterize_with_kl(x, x, generator=own)[0],
+        lambda x: vae_ext.reparameterize(x, std=x.exp(), generator=own),
+        lambda x: vae_ext.estimators.draw(x, x, 2, generator=own).z,
+        lambda x: vae_ext.distributions.DiagonalGaussian(x, x).rsample(generator=own),
+        lambda x: vae_ext.nn.GaussianLatent()(x, x, generator=own)[0],
+    ]
+    for draw in draws:
+        draw(mu).sum().backward()  # elsewhere it is what it was
+        with pytest.raises(
+            ValueError, match=r"generator was given within torch\.utils\.checkpoint"
+        ):
+            checkpoint(draw, mu, use_reentrant=reentrant).sum().backward()
+
+
 def calls() -> dict[str, Callable[..., torch.Tensor]]:
     """The ways in which a sample is drawn; each returns its noise."""
     from torch.utils.checkpoint import checkpoint

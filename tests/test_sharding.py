@@ -6,13 +6,19 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests import sharded_checks
+from tests import engine_checks, sharded_checks
 from tests.processes import spawn
 
 if not torch.distributed.is_available():
     pytest.skip("this torch has no torch.distributed", allow_module_level=True)
 
 
+def run(rank: int, world: int) -> None:
+    sharded_checks.run(rank, world)
+    if world > 1:
+        engine_checks.run(rank, world)
+
+
 @pytest.mark.parametrize("world", [1, 2, 4])
 def test_as_one_process(world: int, request: pytest.FixtureRequest) -> None:
-    spawn(sharded_checks.run, world, request.config.getoption("--cuda-on-host"))
+    spawn(run, world, request.config.getoption("--cuda-on-host"))
