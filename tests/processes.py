@@ -27,6 +27,7 @@ def start(rank: int, world: int, port: int, check: Check, library: str | None) -
     torch.set_num_threads(1)
     if library:
         torch.ops.load_library(library)
+        assert "csrc/cuda" in torch._C._dispatch_dump("vae_ext::gaussian_kl")
     dist.init_process_group("gloo", rank=rank, world_size=world)
     # Of what gloo lacks and torch makes up for.
     warnings.filterwarnings("ignore", message=".*alltoall.*")

@@ -454,6 +454,12 @@ CHECKS = (
 )
 
 
+def run_kernels(rank: int, world: int) -> None:
+    """What says something of kernels."""
+    every_function(rank, world)
+    as_one_process(rank, world)
+
+
 def run(rank: int, world: int) -> None:
     for check in CHECKS if world > 1 else (training,):
         if not (OLD and check is second_derivatives):

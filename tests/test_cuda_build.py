@@ -21,6 +21,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import vae_ext
+from tests import sharded_checks
+from tests.processes import spawn
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build/cuda"
@@ -133,6 +135,7 @@ ON_HOST = [
     "properties",
 ]
 ON_HOST += ["draw", "distributions", "weights", "scales", "row_gradients", "region"]
+ON_HOST += ["reduction_count"]
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +173,11 @@ def test_the_kernels_on_the_host(on_host: Path, tests: str) -> None:
     launches = re.search(r"(\d+) launches of CUDA kernels on the host", done.stdout)
     assert launches is not None
     assert int(launches[1]) > 20  # it is those kernels that ran
+
+
+def test_shards_on_the_host(on_host: Path) -> None:
+    """Likewise on processes, which are others than this one."""
+    spawn(sharded_checks.run_kernels, 2, str(on_host))
 
 
 @given(st.integers(0, 2**63 - 1), st.integers(1, 2**62))

@@ -37,6 +37,7 @@ MORE = 1.03  # than the budget, which is too much
 # The tests of the CPU's kernels that say something of others, too.
 SUITE = ["parity", "layouts", "gradients", "edges", "noise", "elbo", "memory", "ops", "properties"]
 SUITE += ["draw", "distributions", "weights", "scales", "row_gradients", "machine_code", "region"]
+SUITE += ["reduction_count"]
 # The extreme words are the formulas' matter, which the host tests anyway.
 LEFT_OUT = ["tests/test_noise.py::test_extreme_words"]
 
