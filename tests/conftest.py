@@ -3,6 +3,7 @@
 pytest --device cuda            the same tests on CUDA tensors
 pytest --cuda-on-host LIBRARY   the same tests on the CUDA kernels, compiled for the host
 pytest --cuda-emulated FOLDER   the same tests on the machine code of the CUDA kernels, emulated
+pytest --one-in N               one of N tests of each function, the same ones each time
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,7 +66,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", choices=("cpu", "cuda"))
     parser.addoption("--cuda-on-host", metavar="LIBRARY")
     parser.addoption("--cuda-emulated", metavar="FOLDER")
+    parser.addoption("--one-in", type=int, default=1, metavar="N", help="so many of the tests")
     parser.addoption("--architecture", type=int, default=90, help="of the emulated machine code")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    every = config.getoption("--one-in")
+    seen: Counter[str] = Counter()
+    kept = []
+    for item in items:
+        name = item.nodeid.partition("[")[0]
+        if seen[name] % every == 0:  # the first of each, and then by turns
+            kept.append(item)
+        seen[name] += 1
+    items[:] = kept
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -184,8 +184,9 @@ def meshes(world: int) -> list[DeviceMesh]:
 def as_one_process(rank: int, world: int) -> None:
     for mesh in meshes(world):
         for shape in SHAPES if mesh.ndim == 1 else SHAPES[1:3]:
-            # On a square every pair of placements, but sums of one shape alone: they take long.
-            sums = (importance_weights, reductions) if shape != SHAPES[2] or mesh.ndim == 1 else ()
+            # Sums take long: on four processes of the uneven shapes, in squares of one of them.
+            summed = SHAPES if world == 2 else SHAPES[1:3] if mesh.ndim == 1 else SHAPES[1:2]
+            sums = (importance_weights, reductions) if shape in summed else ()
             for own in placements(shape, mesh):
                 placed = Placed(mesh, own)
                 for check in (samples, loss, *sums):

@@ -11,7 +11,7 @@ import torch
 import torch.fx
 from torch import Tensor
 
-from ._native.dispatch import is_dtensor, tracing, transforming
+from ._native.dispatch import is_dtensor, jit_tracing_state, tracing, transforming
 from ._reference.formulas import REDUCTION_NAMES
 
 FLOATING = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -251,6 +251,8 @@ def count(value: int | None, reduction: str) -> int | None:
     """What a mean is over, if not over the elements or events that there are."""
     if value is None:
         return None
+    if isinstance(value, Tensor) and jit_tracing_state() is not None:
+        value = int(value)  # made of sizes, which are tensors there
     value = integer("count", value)
     if reduction not in MEANS:
         raise ValueError(
