@@ -28,7 +28,7 @@ def state_of(device: torch.device, generator: torch.Generator | None) -> Tensor:
         state = torch.get_rng_state()
     else:
         state = torch.get_device_module(device).get_rng_state()
-    digest = hashlib.sha256(state.cpu().numpy().tobytes()).digest()
+    digest = hashlib.sha256(bytes(state.cpu().tolist())).digest()
     return torch.tensor(int.from_bytes(digest[:8], "little", signed=True), device=device)
 
 
