@@ -73,12 +73,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     every = config.getoption("--one-in")
     seen: Counter[str] = Counter()
-    kept = []
+    kept, others = [], []
     for item in items:
         name = item.nodeid.partition("[")[0]
-        if seen[name] % every == 0:  # the first of each, and then by turns
-            kept.append(item)
+        # The first of each, and then by turns.
+        (others if seen[name] % every else kept).append(item)
         seen[name] += 1
+    if others:
+        config.hook.pytest_deselected(items=others)
     items[:] = kept
 
 

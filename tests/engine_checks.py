@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 import vae_ext
-from tests.sharded_checks import close, normal, same
+from tests.sharded import close, normal, same
 from vae_ext.distributed import rank_stream
 
 BATCH, LATENT = 8, 4

@@ -4,13 +4,9 @@ since that takes longer than most of the checks."""
 from __future__ import annotations
 
 import pytest
-import torch
 
 from tests import engine_checks, sharded_checks
 from tests.processes import spawn
-
-if not torch.distributed.is_available():
-    pytest.skip("this torch has no torch.distributed", allow_module_level=True)
 
 
 def run(rank: int, world: int) -> None:

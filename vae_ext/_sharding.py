@@ -16,10 +16,11 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard
 from torch.distributed.tensor.placement_types import _StridedShard
 
-from ._checks import GRADIENTS, REDUCTIONS
+from ._checks import GRADIENTS, MEANS, REDUCTIONS
 from ._native.dispatch import REFERENCE, route, route_by_noise
 from ._ops import run
-from ._reference import KL, Z
+from ._reference import KL, REDUCTION_NAMES, Z
+from ._reference.numerics import divisor
 from ._reference.ops import OPTION_NAMES
 from ._weighting import with_weights
 
@@ -150,11 +151,9 @@ class Work:
 
     def divide(self, named: dict[str, Any]) -> None:
         """Makes a mean one over what all ranks have."""
-        if named.get("count", 0) is None:
-            if named["reduction"] == REDUCTIONS["mean"]:
-                named["count"] = math.prod(self.shape)
-            elif named["reduction"] == REDUCTIONS["batchmean"]:
-                named["count"] = math.prod(self.shape[: len(self.shape) - named["event_dims"]])
+        name = REDUCTION_NAMES[named.get("reduction", NONE)]
+        if name in MEANS and named["count"] is None:
+            named["count"] = divisor(self.shape, named["event_dims"], name)
 
     def reduced(self, local: Tensor, named: dict[str, Any], like: Maybe) -> Tensor:
         """An op's terms, or their sums."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 Step = Callable[[int], Tensor]  # one step of training: the loss before it
 
@@ -38,6 +38,17 @@ def total(t: Tensor) -> Tensor:
     t = t.detach().clone()
     dist.all_reduce(t)
     return t
+
+
+def update(
+    loss: Tensor, optimizer: torch.optim.Optimizer, parts: Iterable[nn.Parameter] = ()
+) -> None:
+    """A step of the optimizer; of `parts` each rank has a part of the gradient."""
+    optimizer.zero_grad()
+    loss.backward()
+    for parameter in parts:
+        dist.all_reduce(parameter.grad)
+    optimizer.step()
 
 
 def joined(rows: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import argparse
 import copy
 
 import torch
-from common import compare, images, joined, part, processes, total
+from common import compare, images, joined, part, processes, total, update
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -58,11 +58,6 @@ def train(steps: int, dtype: str) -> float:
     first, last = part(BATCH)
     world = torch.distributed.get_world_size()
     optimizers = [torch.optim.Adam(m.parameters(), 1e-2) for m in (alone, together)]
-
-    def update(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
 
     def one(step: int) -> Tensor:
         loss: Tensor = alone(x, step, 0)

@@ -15,7 +15,7 @@ import copy
 from typing import Any
 
 import torch
-from common import compare, images, part, processes, total
+from common import compare, images, part, processes, total, update
 from torch import Tensor, nn
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
@@ -57,17 +57,13 @@ def train(steps: int, dtype: str) -> float:
     optimizers = [torch.optim.Adam(m.parameters(), 1e-2) for m in (alone, together)]
 
     def one(step: int) -> Tensor:
-        optimizers[0].zero_grad()
         loss: Tensor = alone(x, x, step, 0)
-        loss.backward()
-        optimizers[0].step()
+        update(loss, optimizers[0])
         return loss
 
     def many(step: int) -> Tensor:
-        optimizers[1].zero_grad()
         loss: Tensor = together(x[first:last], x[first:last], step, first)
-        (loss * world).backward()  # FSDP divides the sum of the gradients by the ranks
-        optimizers[1].step()
+        update(loss * world, optimizers[1])  # FSDP divides the sum of the gradients by the ranks
         return total(loss)
 
     return compare(f"FSDP2, {dtype}", many, one, steps, LIMITS[dtype])

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from common import compare, images, part, processes, total
+from common import compare, images, part, processes, total, update
 from torch import Tensor, nn
 
 import vae_ext
@@ -99,19 +99,13 @@ def train(steps: int, dtype: str) -> float:
     optimizers = [torch.optim.Adam(m.parameters(), 1e-2) for m in (alone, together)]
 
     def one(step: int) -> Tensor:
-        optimizers[0].zero_grad()
         loss: Tensor = alone(x, step, 0)
-        loss.backward()
-        optimizers[0].step()
+        update(loss, optimizers[0])
         return loss
 
     def many(step: int) -> Tensor:
-        optimizers[1].zero_grad()
         loss: Tensor = together(x[:, :, first:last], step, first)
-        loss.backward()
-        for parameter in together.parameters():  # each rank has the part of its rows
-            dist.all_reduce(parameter.grad)
-        optimizers[1].step()
+        update(loss, optimizers[1], together.parameters())  # each rank's is of its rows
         return total(loss)
 
     return compare(f"spatial, {dtype}", many, one, steps, LIMITS[dtype])

@@ -9,7 +9,6 @@ peak is no higher.
 
 from __future__ import annotations
 
-import math
 import types
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -18,14 +17,15 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from .._checks import REDUCTIONS
+from .._checks import MEANS, REDUCTIONS
 from .._formulas import FORMULAS, Formula
 from .._native.ops import OPS, call, op
-from .._reference.numerics import arithmetic_dtype
+from .._reference import REDUCTION_NAMES
+from .._reference.numerics import arithmetic_dtype, divisor
 from .function import OUTPUT_MASKS, Found, Maybe, NativeFunction, only_needed
 
 SCALAR = (REDUCTIONS["sum"], REDUCTIONS["mean"], REDUCTIONS["batchmean"])
-NONE, EVENT, MEAN = REDUCTIONS["none"], REDUCTIONS["event"], REDUCTIONS["mean"]
+NONE, EVENT = REDUCTIONS["none"], REDUCTIONS["event"]
 LOSS_GRADIENT = -1.0  # kLossGradient in csrc/ops/tensors.h
 
 # Looked up once: for a small batch the look-ups cost as much as the arithmetic.
@@ -57,11 +57,8 @@ def gradient_by_weights(ctx: Any, saved: Sequence[Maybe], grad: Tensor) -> Tenso
     values = call(ctx._forward_cls.op, *inputs, weights != 0, *options)
     if reduction == EVENT:
         grad = grad.reshape(*grad.shape, *(1 for _ in range(event_dims)))
-    elif reduction == MEAN:
-        grad = grad / (values.numel() if count is None else count)
-    elif reduction == REDUCTIONS["batchmean"]:
-        events = values.shape[: values.ndim - event_dims]
-        grad = grad / (math.prod(events) if count is None else count)
+    elif (name := REDUCTION_NAMES[reduction]) in MEANS:
+        grad = grad / (divisor(values.shape, event_dims, name) if count is None else count)
     wide = arithmetic_dtype(values, weights)
     found = (values.to(wide) * grad.to(wide)).masked_fill(weights == 0, 0.0)
     summed: Tensor = found.sum_to_size(weights.shape).to(weights.dtype)

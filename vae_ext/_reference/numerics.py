@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -35,6 +36,11 @@ def as_tensor(number: float, *like: Tensor) -> Tensor:
     return zero + number
 
 
+def divisor(shape: Sequence[int], event_dims: int, reduction: str) -> int:
+    """What a mean is over: the elements for "mean", the events for "batchmean"."""
+    return math.prod(shape if reduction == "mean" else shape[: len(shape) - event_dims])
+
+
 def reduce(
     terms: Tensor,
     event_dims: int | None,
@@ -54,7 +60,7 @@ def reduce(
     total = terms.sum()
     if reduction == "sum":
         return total
-    return total / (math.prod(terms.shape[: terms.ndim - dims]) if count is None else count)
+    return total / (divisor(terms.shape, dims, reduction) if count is None else count)
 
 
 def cut(x: Tensor, low: float | Tensor, high: float | Tensor) -> Tensor:
