@@ -65,6 +65,13 @@ def patch_row(result: dict[str, Any]) -> str:
     return f"| {' | '.join([result['what'], *cells, gain])} |"
 
 
+def region_row(result: dict[str, Any]) -> str:
+    """Likewise of benchmarks/regions.py."""
+    whole, region = (result["times"][n] for n in ("whole", "region"))
+    cells = ["{p50:.2f} ({p20:.2f}–{p80:.2f})".format(**t) for t in (whole, region)]
+    return f"| {' | '.join([result['what'], *cells])} | {region['p50'] / whole['p50']:.2f} × |"
+
+
 def slower(results: list[dict[str, Any]]) -> list[str]:
     """The cells in which another contender was faster by more than the clock's noise, 3 %."""
     found = []

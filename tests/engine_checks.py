@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -241,63 +239,6 @@ def resumed(rank: int, world: int) -> None:
         same(model.draw(x, seed=1, stream=rank_stream(s))[0], steps[s])
 
 
-def lightning(rank: int, world: int) -> None:
-    """A LightningModule under its DDP: rows of its own and noise of its own on each rank."""
-    import lightning as L
-    from lightning.fabric.plugins.environments import TorchElasticEnvironment
-
-    (x,) = normal((BATCH, 2 * LATENT))
-    rows = torch.utils.data.TensorDataset(x)
-    found: list[tuple[Tensor, Tensor, Tensor]] = []
-
-    class Module(L.LightningModule):
-        def __init__(self) -> None:
-            super().__init__()
-            self.encoder = encoder()
-
-        def training_step(self, batch: list[Tensor], step: int) -> Tensor:
-            mu, logvar = self.encoder.linear(batch[0]).chunk(2, 1)
-            z, kl = vae_ext.reparameterize_with_kl(
-                mu, logvar, stream=rank_stream(step), reduction="batchmean"
-            )
-            loss = kl + z.square().sum() / len(z)
-            noise = (z - mu) * (-0.5 * logvar).exp()
-            found.append((batch[0], noise.detach(), loss.detach()))
-            return loss
-
-        def configure_optimizers(self) -> torch.optim.Optimizer:
-            return torch.optim.SGD(self.parameters(), 0.1)
-
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    L.seed_everything(1, verbose=False)  # the same on all ranks
-    trainer = L.Trainer(
-        max_epochs=1,
-        accelerator="cpu",
-        devices=world,
-        strategy="ddp",
-        plugins=[TorchElasticEnvironment()],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    module = Module()
-    trainer.fit(module, torch.utils.data.DataLoader(rows, batch_size=BATCH // world))
-    (own, noise, loss), *more = found
-    assert not more
-    ranks = gathered(noise)
-    assert not any(torch.equal(other, ranks[0]) for other in ranks[1:])
-    # The mean of the ranks' losses is the loss of all rows with all that noise.
-    dist.all_reduce(loss)
-    rows_of_all = torch.cat(gathered(own))
-    close(rows_of_all.sum(0), x.sum(0), OF_LAYERS)  # each once
-    mu, logvar = encoder().linear(rows_of_all).chunk(2, 1)
-    z = mu + (0.5 * logvar).exp() * torch.cat(ranks)
-    kl = vae_ext.gaussian_kl(mu, logvar, reduction="batchmean")
-    want = kl + z.square().sum() / BATCH
-    close(loss / world, want, OF_LAYERS)
-
-
 CHECKS = (
     data_parallel,
     noise_of_its_own,
@@ -306,7 +247,6 @@ CHECKS = (
     context_parallel,
     pipeline,
     resumed,
-    *([lightning] if importlib.util.find_spec("lightning") else []),  # `make check` has none
 )
 
 

@@ -74,6 +74,7 @@ def test_there_are_names() -> None:
     [
         ("README.md", "scvi-2-threads.json", table.scvi_row),
         ("docs/integrations.md", "patches-2-threads.json", table.patch_row),
+        ("docs/many_processes.md", "regions-2-threads.json", table.region_row),
     ],
 )
 def test_tables_are_the_results(page: str, results: str, row: Callable[[Any], str]) -> None:

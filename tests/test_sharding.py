@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests import engine_checks, sharded_checks
+from tests import engine_checks, sharded_checks, trainer_checks
 from tests.processes import spawn
 
 
@@ -13,6 +13,7 @@ def run(rank: int, world: int) -> None:
     sharded_checks.run(rank, world)
     if world > 1:
         engine_checks.run(rank, world)
+        trainer_checks.run(rank, world)
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])

@@ -40,7 +40,7 @@ void forward(const DrawArguments& a, const std::array<Tensor, 4>& out) {
     Sums sums(samples, count);
     chunks.for_each_tile_of(chunk, [&](int64_t start, int n) {
       alignas(64) T mu_buffer[kTile], logvar_buffer[kTile], z_buffer[kTile], terms[kTile];
-      alignas(64) T eps_buffer[Noise<T>::kBuffer];
+      alignas(64) T eps_buffer[kNoiseBuffer];
       const T* mu_tile = m.tile(start, n, mu_buffer);
       const T* logvar_tile = lv.tile(start, n, logvar_buffer);
       for (int64_t s = 0; s < samples; ++s) {
@@ -110,7 +110,7 @@ std::array<MaybeTensor, 2> backward(const DrawArguments& a,
 
   const auto tile = [&](int64_t start, int n) {
     const auto& k = kernels<T>();
-    alignas(64) T buffer[7][kTile], eps_buffer[Noise<T>::kBuffer];
+    alignas(64) T buffer[7][kTile], eps_buffer[kNoiseBuffer];
     const T* mu_tile = m.tile(start, n, buffer[0]);
     const T* logvar_tile = lv.tile(start, n, buffer[1]);
     T* sums[2];

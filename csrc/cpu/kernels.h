@@ -12,6 +12,7 @@ namespace vae_ext {
 // Elements of a tile: the buffers of one op stay in the first-level cache.
 constexpr int kTile = 256;
 constexpr int kNoiseBlocks = kTile / 4;  // of noise_of_blocks, at most; whole vectors of them
+constexpr int kNoiseBuffer = kTile + 4 * 16;  // for a block more than a tile, and whole vectors
 
 // The loops over a formula's inputs, which are as many tiles.
 template <class T>
@@ -41,12 +42,12 @@ struct Kernels {
   void (*load)(int n, Storage storage, const void* source, int64_t stride, T* out);
   void (*store)(int n, Storage storage, const T* source, void* out, int64_t stride);
 
-  // Standard normals of elements start ... start + n - 1. The buffer holds n + 8; the noise
+  // Standard normals of elements start ... start + n - 1. The buffer holds kNoiseBuffer; the noise
   // begins at the returned pointer, since blocks of four are drawn whole.
   const T* (*noise)(int n, uint64_t seed, uint64_t stream, uint64_t start, T* buffer);
 
-  // Those of whole blocks, at most kNoiseBlocks; the list is readable to whole vectors, and `out`
-  // has room for them.
+  // Those of whole blocks, at most kNoiseBlocks; the list is readable, and `out` has room, to whole
+  // vectors.
   void (*noise_of_blocks)(int n, uint64_t seed, uint64_t stream, const uint64_t* blocks, T* out);
 
   // The words themselves.

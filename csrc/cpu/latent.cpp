@@ -25,7 +25,7 @@ struct Sampler {
   // compute(z, mu, scale, eps) of a tile
   template <class Compute>
   void operator()(int64_t start, int n, Compute compute) const {
-    alignas(64) T eps[Noise<T>::kBuffer], buffer[3][kTile];
+    alignas(64) T eps[kNoiseBuffer], buffer[3][kTile];
     T* values = z.begin(start, n, buffer[0]);
     compute(values, mu.tile(start, n, buffer[1]), scale.tile(start, n, buffer[2]),
             noise.tile(start, n, eps));
@@ -118,7 +118,7 @@ Found gradients(const LatentArguments& a, const MaybeTensor& grad_z, const Maybe
     }
   };
   const auto by_scale = [&](int64_t start, int n, const T* z, const T* kl, const T* scale, T* out) {
-    alignas(64) T buffer[kTile], eps_buffer[Noise<T>::kBuffer];
+    alignas(64) T buffer[kTile], eps_buffer[kNoiseBuffer];
     const T* eps = noise.tile(start, n, eps_buffer);
     if (grad_kl) {
       k.reparameterize_with_kl_dscale[a.form](n, out, z, kl, scale, eps);

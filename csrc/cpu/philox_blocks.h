@@ -71,6 +71,7 @@ VAE_EXT_INLINE PhiloxGroup multiply_low(const PhiloxGroup& lanes, uint32_t const
 
 // Blocks come in groups of this many; a caller leaves room for whole groups.
 constexpr int kPhiloxGroup = PhiloxGroup::kLanes * PhiloxGroup::kVectors;
+constexpr int kFloatLanes = 2 * PhiloxGroup::kLanes;  // divides it
 
 template <int kRow, class Counters>
 VAE_EXT_INLINE void store_words(const Counters& words, int at, uint32_t (&word)[4][kRow]) {
@@ -121,6 +122,7 @@ inline void philox_blocks_at(int n, uint64_t seed, uint64_t stream, const uint64
 #else
 
 constexpr int kPhiloxGroup = 1;
+constexpr int kFloatLanes = 1;
 
 template <int kRow>
 inline void store_block(const PhiloxBlock& block, int at, uint32_t (&word)[4][kRow]) {

@@ -84,9 +84,12 @@ struct Words {
   }
 };
 
+// Of floats whole vectors, though nobody asks for the last blocks: one by one would take longer.
 template <class T>
-void normals(int blocks, const uint32_t (&word)[4][kWords], T* out) {
-  for (int b = 0; b < blocks; ++b) {
+void normals(int blocks, const uint32_t (&word)[4][kWords], T* __restrict out) {
+  constexpr int kLanes = sizeof(T) == sizeof(float) ? kFloatLanes : 1;
+  const int whole = (blocks + kLanes - 1) / kLanes * kLanes;
+  for (int b = 0; b < whole; ++b) {
     box_muller(word[0][b], word[1][b], &out[4 * b], &out[4 * b + 1]);
     box_muller(word[2][b], word[3][b], &out[4 * b + 2], &out[4 * b + 3]);
   }

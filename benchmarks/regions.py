@@ -1,0 +1,73 @@
+"""What the noise of a region costs the CPU beside that of a whole: for docs/many_processes.md.
+
+    python -m benchmarks.regions --out out/regions.json
+
+Sample and KL, forward and backward, of as many elements with `region=` and without, in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import vae_ext
+from vae_ext import Region
+
+from . import machine
+from .harness import Step, interleave, summarize
+from .table import region_row
+
+WHOLE = (64, 64, 64, 64)
+# Of two or more ranks' parts of the whole, one.
+BOXES = {
+    "half of the batch": ((32, 64, 64, 64), (32, 0, 0, 0)),
+    "half of the channels": ((64, 32, 64, 64), (0, 32, 0, 0)),
+    "half of the rows": ((64, 64, 32, 64), (0, 0, 32, 0)),
+    "21 of the rows, from row 22": ((64, 64, 21, 64), (0, 0, 22, 0)),
+    "half of each row, 32 elements": ((64, 64, 64, 32), (0, 0, 0, 32)),
+    "16 elements of each row": ((64, 64, 64, 16), (0, 0, 0, 16)),
+    "8 elements of each row": ((64, 64, 64, 8), (0, 0, 0, 8)),
+    "7 elements of each row, from the third": ((64, 64, 64, 7), (0, 0, 0, 3)),
+}
+
+
+def steps(shape: tuple[int, ...], start: tuple[int, ...]) -> dict[str, Step]:
+    mu, logvar = (torch.randn(shape, requires_grad=True) for _ in range(2))
+
+    def of(region: Region | None) -> Step:
+        def step() -> tuple[Tensor, ...]:
+            z, kl = vae_ext.reparameterize_with_kl(
+                mu, logvar, seed=1, region=region, reduction="sum"
+            )
+            return torch.autograd.grad((z, kl), (mu, logvar), (mu.detach(), torch.ones(())))
+
+        return step
+
+    return {"whole": of(None), "region": of(Region(WHOLE, start))}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    results = []
+    for what, (shape, start) in BOXES.items():
+        rounds = interleave(steps(shape, start), args.rounds, torch.device("cpu"))
+        times = {name: vars(t) for name, t in summarize(list(rounds)).items()}
+        results.append({"what": what, "times": times})
+        print(region_row(results[-1]), flush=True)
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        document = {"machine": machine.describe(torch.device("cpu")), "results": results}
+        args.out.write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
