@@ -11,7 +11,7 @@ namespace vae_ext {
 
 // Elements of a tile: the buffers of one op stay in the first-level cache.
 constexpr int kTile = 256;
-constexpr int kNoiseBlocks = kTile / 4;  // of noise_of_blocks, at most; whole vectors of them
+constexpr int kNoiseBlocks = kTile / 4;       // of noise_of_blocks, at most; whole vectors of them
 constexpr int kNoiseBuffer = kTile + 4 * 16;  // for a block more than a tile, and whole vectors
 
 // The loops over a formula's inputs, which are as many tiles.
