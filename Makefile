@@ -11,7 +11,7 @@ NATIVE_SOURCES := $(shell find csrc -type f -not -name "*.py")
 EMULATOR_SOURCES := $(wildcard tools/emulator/src/*.cpp tools/emulator/src/*.h)
 
 .PHONY: demo demo-distributed check test cuda gpu-check lint format check-install bench pictures clean
-.PHONY: accuracy sanitize mutants rng-battery check-torch test-integrations cuda-emulate
+.PHONY: accuracy sanitize mutants rng-battery check-torch test-integrations cuda-emulate count
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python examples/train_vae.py $(ARGS)
@@ -52,6 +52,10 @@ cuda: $(VENV)/base.stamp
 # the whole suite on it, and planted faults, too.
 cuda-emulate: $(VENV)/test.stamp $(VENV)/emulator.stamp cuda
 	$(BIN)/python -m tools.emulator $(ARGS)
+
+# The instructions of the CPU's kernels, held to the committed budget: needs valgrind.
+count: $(VENV)/native.stamp
+	$(BIN)/python -m tools.count $(ARGS)
 
 # Everything that only a GPU shows, with the installed Python and torch, and no network.
 gpu-check:

@@ -35,7 +35,7 @@ class Mutant(NamedTuple):
 
 MUTANTS = [
     # The noise
-    Mutant("nine Philox rounds", "csrc/math/philox.h", "i < 10", "i < 9", "noise"),
+    Mutant("nine Philox rounds", "csrc/math/philox.h", "kRound == 9", "kRound == 8", "noise"),
     Mutant("a Philox multiplier", "csrc/math/philox.h", "0xD2511F53u", "0xD2511F51u", "noise"),
     Mutant(
         "high words of the counter dropped",
@@ -68,8 +68,8 @@ MUTANTS = [
     Mutant(
         "the half step of u dropped",
         "csrc/math/box_muller.h",
-        "* 0x1p-32f + 0x1p-33f;\n  // u = 2^k",
-        "* 0x1p-32f;\n  // u = 2^k",
+        "static_cast<float>(number) * 0x1p-32f + 0x1p-33f;",
+        "static_cast<float>(number) * 0x1p-32f;",
         "noise accuracy",
     ),
     Mutant(

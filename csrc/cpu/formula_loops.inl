@@ -67,6 +67,14 @@ struct FormulaLoops<F, T, kForm, std::integer_sequence<int, I...>> {
   }
 
   template <ExpRange kRange>
+  static void gradients_loop(int n, const T* g, Out<I>... d, In<I>... x) {
+    for (int i = 0; i < n; ++i) {
+      const auto gradients = gradients_of<F, kRange>(kForm, g[i], x[i]...);
+      ((I == F::kTarget ? void() : void(d[i] = gradients.by[I])), ...);
+    }
+  }
+
+  template <ExpRange kRange>
   static void value_and_gradients_loop(int n, T g, T* __restrict value, Out<I>... d, In<I>... x) {
     for (int i = 0; i < n; ++i) {
       value[i] = value_of<F, kRange>(kForm, x[i]...);
@@ -87,6 +95,17 @@ struct FormulaLoops<F, T, kForm, std::integer_sequence<int, I...>> {
   template <ExpRange kRange, int kBy>
   static void gradient(int n, T* out, const T* g, const T* const* in) {
     if (out != nullptr) gradient_loop<kRange, kBy>(n, out, g, in[I]...);
+  }
+
+  // Several in one loop, since what they have in common is most of it; the target's by itself,
+  // which few ask for.
+  template <ExpRange kRange>
+  static void some_gradients(int n, T* const* out, const T* g, const T* const* in) {
+    const int wanted = ((I != F::kTarget && out[I] != nullptr) + ...);
+    if (wanted < 2) return (gradient<kRange, I>(n, out[I], g, in), ...);
+    alignas(64) Tiles unwanted;
+    gradients_loop<kRange>(n, g, (out[I] != nullptr ? out[I] : unwanted[I])..., in[I]...);
+    if constexpr (F::kTarget >= 0) gradient<kRange, F::kTarget>(n, out[F::kTarget], g, in);
   }
 
   // ---- Formulas that are split at a target of 0
@@ -126,7 +145,7 @@ struct FormulaLoops<F, T, kForm, std::integer_sequence<int, I...>> {
     for (int j = 0; j < others; ++j) out[index[j]] = found[j];
   }
 
-  // In one loop for all inputs, since what they have in common is most of it.
+  // In one loop for all inputs, too.
   static void split_gradients(int n, T* const* out, const T* g, const T* const* in) {
     alignas(64) Tiles unwanted;
     T* d[] = {(out[I] != nullptr ? out[I] : unwanted[I])...};
@@ -161,7 +180,7 @@ struct FormulaLoops<F, T, kForm, std::integer_sequence<int, I...>> {
     if constexpr (kSplitsAtZero<F>)
       return split_gradients(n, out, g, in);
     else
-      with_range(n, in, [&]<ExpRange kRange>() { (gradient<kRange, I>(n, out[I], g, in), ...); });
+      with_range(n, in, [&]<ExpRange kRange>() { some_gradients<kRange>(n, out, g, in); });
   }
 
   static void value_and_gradients(int n, T* value, T* const* out, const T* const* in, T g) {

@@ -35,43 +35,40 @@ VAE_EXT_INLINE PhiloxWords even_words(PhiloxWords a, PhiloxWords b) {
 
 #if defined(VAE_EXT_AVX512) || defined(VAE_EXT_AVX2)
 
-// Several vectors as one lane type, so that a round of one does not wait for its product while the
-// others have work.
+// Two vectors as one lane type, so that a round of one does not wait for its product while the
+// other has work; four would not stay in the registers of AVX2. Copied member by member: what GCC
+// copies as a whole goes through memory, in pieces of eight bytes.
 struct PhiloxGroup {
-  static constexpr int kVectors = 4;
+  static constexpr int kVectors = 2;
   static constexpr int kLanes = sizeof(PhiloxLanes) / sizeof(uint64_t);
-  PhiloxLanes v[kVectors];
+  PhiloxLanes v0, v1;
 
-  template <class F>
-  static VAE_EXT_INLINE PhiloxGroup make(F f) {
-    return {{f(0), f(1), f(2), f(3)}};
-  }
-  VAE_EXT_INLINE PhiloxGroup operator>>(int n) const {
-    return make([&](int i) { return v[i] >> n; });
-  }
+  VAE_EXT_INLINE PhiloxGroup(PhiloxLanes first, PhiloxLanes second) : v0(first), v1(second) {}
+  VAE_EXT_INLINE PhiloxGroup(const PhiloxGroup& x) : v0(x.v0), v1(x.v1) {}
+
+  VAE_EXT_INLINE PhiloxGroup operator>>(int n) const { return {v0 >> n, v1 >> n}; }
   VAE_EXT_INLINE PhiloxGroup operator^(const PhiloxGroup& x) const {
-    return make([&](int i) { return v[i] ^ x.v[i]; });
+    return {v0 ^ x.v0, v1 ^ x.v1};
   }
   VAE_EXT_INLINE PhiloxGroup operator^(uint64_t x) const {
-    return make([&](int i) { return v[i] ^ (PhiloxLanes{} + x); });
+    const PhiloxLanes lanes = PhiloxLanes{} + x;
+    return {v0 ^ lanes, v1 ^ lanes};
   }
   VAE_EXT_INLINE void store_low(uint32_t* out) const {
-    for (int i = 0; i < kVectors; i += 2) {
-      const PhiloxWords low = even_words((PhiloxWords)v[i], (PhiloxWords)v[i + 1]);
-      __builtin_memcpy(out + i * kLanes, &low, sizeof low);
-    }
+    const PhiloxWords low = even_words((PhiloxWords)v0, (PhiloxWords)v1);
+    __builtin_memcpy(out, &low, sizeof low);
   }
 };
 
 VAE_EXT_INLINE PhiloxGroup operator^(uint64_t x, const PhiloxGroup& group) { return group ^ x; }
 
 VAE_EXT_INLINE PhiloxGroup multiply_low(const PhiloxGroup& lanes, uint32_t constant) {
-  return PhiloxGroup::make([&](int i) { return multiply_low(lanes.v[i], constant); });
+  return {multiply_low(lanes.v0, constant), multiply_low(lanes.v1, constant)};
 }
 
 // Blocks come in groups of this many; a caller leaves room for whole groups.
 constexpr int kPhiloxGroup = PhiloxGroup::kLanes * PhiloxGroup::kVectors;
-constexpr int kFloatLanes = 2 * PhiloxGroup::kLanes;  // divides it
+constexpr int kFloatLanes = 2 * PhiloxGroup::kLanes;
 
 template <int kRow, class Counters>
 VAE_EXT_INLINE void store_words(const Counters& words, int at, uint32_t (&word)[4][kRow]) {
@@ -92,8 +89,7 @@ inline void philox_blocks(int n, uint64_t seed, uint64_t stream, uint64_t first,
   for (int i = 0; i < PhiloxGroup::kLanes; ++i) iota[i] = static_cast<uint64_t>(i);
   for (int b = 0; b < n; b += kPhiloxGroup) {
     const uint64_t block = first + static_cast<uint64_t>(b);
-    const PhiloxGroup c0 = PhiloxGroup::make(
-        [&](int i) { return iota + (block + static_cast<uint64_t>(i * PhiloxGroup::kLanes)); });
+    const PhiloxGroup c0(iota + block, iota + (block + PhiloxGroup::kLanes));
     // All counters but the first are the same in all lanes, except where its low half wraps.
     if (block >> 32 == (block + kPhiloxGroup - 1) >> 32) {
       store_words(philox_rounds(PhiloxCounters{c0, block >> 32, c2, c3}, key0, key1), b, word);
@@ -109,11 +105,10 @@ inline void philox_blocks_at(int n, uint64_t seed, uint64_t stream, const uint64
                              uint32_t (&word)[4][kRow]) {
   const auto key0 = static_cast<uint32_t>(seed), key1 = static_cast<uint32_t>(seed >> 32);
   for (int b = 0; b < n; b += kPhiloxGroup) {
-    const PhiloxGroup c0 = PhiloxGroup::make([&](int i) {
-      PhiloxLanes lanes;
-      __builtin_memcpy(&lanes, blocks + b + i * PhiloxGroup::kLanes, sizeof lanes);
-      return lanes;
-    });
+    PhiloxLanes some, more;
+    __builtin_memcpy(&some, blocks + b, sizeof some);
+    __builtin_memcpy(&more, blocks + b + PhiloxGroup::kLanes, sizeof more);
+    const PhiloxGroup c0(some, more);
     const PhiloxCounters counters{c0, c0 >> 32, stream, stream >> 32};
     store_words(philox_rounds(counters, key0, key1), b, word);
   }

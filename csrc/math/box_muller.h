@@ -13,15 +13,17 @@ VAE_EXT_INLINE T minus_log_uniform(uint32_t word);
 template <>
 VAE_EXT_INLINE float minus_log_uniform<float>(uint32_t word) {
   // u below 1/2 and u - 1 above it: as a signed number the word is already one or the other.
-  const float x = static_cast<float>(static_cast<int32_t>(word)) * 0x1p-32f + 0x1p-33f;
-  // u = 2^k (1 + f), with f = u - 1 where u > sqrt(1/2), and from the bits of u elsewhere.
-  const float u = x < 0.f ? 1.f + x : x;
+  const int32_t number = static_cast<int32_t>(word);
+  const float x = static_cast<float>(number) * 0x1p-32f + 0x1p-33f;
+  const float u = x + float_of(static_cast<uint32_t>(number >> 31) & 0x3f800000u);  // + 1 or 0
+  // u = 2^k (1 + f), sqrt(1/2) <= 1 + f: from the bits of u, but where k is 0, and so u above 1/2,
+  // f is x, which has not been rounded.
   const uint32_t sqrt_half = 0x3f3504f3u;
   const uint32_t offset = bits_of(u) - sqrt_half;
-  const float m = float_of((offset & 0x7fffffu) + sqrt_half);
-  const bool near_one = x < 0.f && x > -0.29289322f;
-  const float f = near_one ? x : m - 1.f;
-  const float k = static_cast<float>(near_one ? 0 : static_cast<int32_t>(offset) >> 23);
+  const int32_t exponent = static_cast<int32_t>(offset) >> 23;
+  const float m = float_of((offset & 0x7fffffu) + sqrt_half) - 1.f;
+  const float f = exponent == 0 ? x : m;
+  const float k = static_cast<float>(exponent);
   return -((k * 0x1.63p-1f + f) + (k * -0x1.bd0106p-13f + log1p_less_f(f)));
 }
 

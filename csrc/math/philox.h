@@ -42,15 +42,17 @@ VAE_EXT_INLINE auto philox_round(const Counters& c, uint32_t key0, uint32_t key1
   return PhiloxCounters{(p1 >> 32) ^ c.c1 ^ key0, p1, (p0 >> 32) ^ c.c3 ^ key1, p0};
 }
 
-// Ten rounds. After three all counters are lanes, whichever of them were to begin with.
-template <class Counters>
+// Ten rounds. After three all counters are lanes, whichever of them were to begin with. By
+// recursion, since their types change.
+template <uint32_t kRound = 0, class Counters>
 VAE_EXT_INLINE auto philox_rounds(const Counters& counters, uint32_t key0, uint32_t key1) {
-  constexpr uint32_t bump0 = 0x9E3779B9u, bump1 = 0xBB67AE85u;
-  const auto first = philox_round(counters, key0, key1);
-  const auto second = philox_round(first, key0 + bump0, key1 + bump1);
-  auto c = philox_round(second, key0 + 2 * bump0, key1 + 2 * bump1);
-  for (uint32_t i = 3; i < 10; ++i) c = philox_round(c, key0 + i * bump0, key1 + i * bump1);
-  return c;
+  const auto next =
+      philox_round(counters, key0 + kRound * 0x9E3779B9u, key1 + kRound * 0xBB67AE85u);
+  if constexpr (kRound == 9) {
+    return next;
+  } else {
+    return philox_rounds<kRound + 1>(next, key0, key1);
+  }
 }
 
 VAE_EXT_INLINE PhiloxBlock philox4x32_10(uint32_t counter0, uint32_t counter1, uint32_t counter2,

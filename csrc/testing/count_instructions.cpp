@@ -1,0 +1,173 @@
+// Runs each tile kernel of the AVX2 level once on a tile, under valgrind's callgrind, which writes
+// for each how many instructions that took. Built and read by tools/count.py.
+#include <valgrind/callgrind.h>
+
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "../cpu/kernels.h"
+#include "../math/counts.h"
+#include "../math/divergences.h"
+#include "../math/likelihoods.h"
+
+namespace vae_ext {
+
+namespace avx2 {
+extern const KernelSet kernel_set_of_level;
+}
+
+namespace {
+
+constexpr int kInputs = 5;
+constexpr float kFar = 60.f;  // beyond what the short exponential takes
+const char* const kForms[] = {"", " form 1", " form 2"};
+
+struct Tiles {
+  alignas(64) float in[kInputs][kTile], out[kInputs][kTile], noise[kNoiseBuffer];
+  alignas(64) double sums[kTile];
+  alignas(64) uint64_t blocks[kTile];
+  alignas(64) char stored[8 * kTile];
+
+  Tiles() {
+    for (int i = 0; i < kTile; ++i) {
+      for (int j = 0; j < kInputs; ++j) in[j][i] = 0.25f + 0.125f * static_cast<float>((i + j) % 5);
+      blocks[i] = static_cast<uint64_t>(i);
+    }
+    for (char& c : stored) c = 1;
+  }
+};
+
+// Once for what is only done the first time, and once for the count.
+template <class Run>
+void count(const std::string& name, Run run) {
+  run();
+  CALLGRIND_ZERO_STATS;
+  run();
+  CALLGRIND_DUMP_STATS_AT(name.c_str());
+}
+
+void count_conversions(const Kernels<float>& k, Tiles& t) {
+  const std::pair<const char*, Storage> storages[] = {
+      {"float32", Storage::kFloat}, {"float64", Storage::kDouble}, {"bfloat16", Storage::kBFloat16},
+      {"float16", Storage::kHalf},  {"uint8", Storage::kByte},     {"int64", Storage::kInt64},
+  };
+  for (const auto& [name, storage] : storages) {
+    const Storage s = storage;
+    count(std::string("load ") + name, [&] { k.load(kTile, s, t.stored, 1, t.out[0]); });
+    if (!is_floating(s)) continue;
+    count(std::string("store ") + name, [&] { k.store(kTile, s, t.in[0], t.stored, 1); });
+  }
+}
+
+void count_noise(const Kernels<float>& k, Tiles& t) {
+  count("noise", [&] { k.noise(kTile, 1, 0, 0, t.noise); });
+  count("noise from element 1", [&] { k.noise(kTile, 1, 0, 1, t.noise); });
+  count("noise of blocks", [&] { k.noise_of_blocks(kTile / 4, 1, 0, t.blocks, t.noise); });
+}
+
+void count_sums(const Kernels<float>& k, Tiles& t) {
+  count("sum", [&] { k.sum(kTile, t.in[0]); });
+  count("add", [&] { k.add(kTile, t.out[0], t.in[0]); });
+  count("add to sums", [&] { k.add_to_sums(kTile, t.sums, t.in[0]); });
+  count("mask", [&] { k.mask(kTile, t.out[0], t.in[0], t.in[1]); });
+  count("weigh", [&] { k.weigh(kTile, t.out[0], t.in[0]); });
+  for (const bool soft : {false, true}) {
+    const std::string kind = soft ? " soft" : " hard";
+    count("bound" + kind, [&] { k.bound(kTile, soft, t.out[0], t.in[0], -30.f, 20.f); });
+    count("bound gradient" + kind,
+          [&] { k.bound_gradient(kTile, soft, t.out[0], t.in[0], -30.f, 20.f); });
+  }
+}
+
+void count_samples(const Kernels<float>& k, Tiles& t, const std::string& range) {
+  auto& in = t.in;
+  auto& out = t.out;
+  for (int form = 0; form < 3; ++form) {
+    const std::string more = kForms[form] + range;
+    count("reparameterize" + more,
+          [&] { k.reparameterize[form](kTile, out[0], in[0], in[1], in[2]); });
+    count("reparameterize dscale" + more,
+          [&] { k.reparameterize_dscale[form](kTile, out[0], in[0], in[1], in[2]); });
+    count("reparameterize with kl" + more,
+          [&] { k.reparameterize_with_kl[form](kTile, out[0], out[1], in[0], in[1], in[2]); });
+    count("reparameterize with kl dscale" + more, [&] {
+      k.reparameterize_with_kl_dscale[form](kTile, out[0], in[0], in[2], in[1], in[3]);
+    });
+  }
+  count("reparameterize with kl dmu" + range,
+        [&] { k.reparameterize_with_kl_dmu(kTile, out[0], in[0], in[1], in[2]); });
+  count("log q" + range, [&] { k.log_q(kTile, out[0], in[1], in[2]); });
+  count("log p" + range, [&] { k.log_p(kTile, out[0], in[0]); });
+  const std::pair<const char*, DrawGradient> gradients[] = {
+      {"reparameterized", DrawGradient::kReparameterized},
+      {"score", DrawGradient::kScore},
+      {"sticking the landing", DrawGradient::kStickingTheLanding},
+  };
+  for (const auto& [name, gradient] : gradients) {
+    const DrawGradient g = gradient;
+    count(std::string("sample gradients ") + name + range, [&] {
+      k.add_sample_gradients(kTile, g, out[0], out[1], in[0], in[2], in[3], in[4], in[1], in[0]);
+    });
+  }
+}
+
+template <class F>
+void count_formula(const FormulaTable<float>& table, const std::string& name, Tiles& t,
+                   const std::string& range) {
+  const float* in[kInputs];
+  float* out[kInputs];
+  for (int i = 0; i < kInputs; ++i) in[i] = t.in[i], out[i] = t.out[i];
+  alignas(64) float value[kTile];
+  for (int form = 0; form < kFormsOf<F>; ++form) {
+    const FormulaKernels<float>& k = table[form];
+    const std::string of = name + kForms[form];
+    count(of + " value" + range, [&] { k.value(kTile, value, in); });
+    count(of + " gradients" + range, [&] { k.gradients(kTile, out, t.in[0], in); });
+    count(of + " both" + range, [&] { k.value_and_gradients(kTile, value, out, in, -1.f); });
+  }
+}
+
+void count_formulas(const Kernels<float>& k, Tiles& t, const std::string& range) {
+#define VAE_EXT_LIKELIHOOD(name, Formula, ...) count_formula<Formula>(k.name, #name, t, range);
+#define VAE_EXT_DIVERGENCE(name, Formula, ...)     \
+  count_formula<Formula>(k.name, #name, t, range); \
+  count_formula<Formula::Standard>(k.standard_##name, "standard " #name, t, range);
+#include "../ops/formulas.def"
+}
+
+// Of the formulas that are split at a target of 0.
+void count_sparse(const Kernels<float>& k, Tiles& t) {
+  const std::string range = ", most targets 0";
+#define VAE_EXT_DIVERGENCE(...)
+#define VAE_EXT_LIKELIHOOD(name, Formula, ...) \
+  if constexpr (kSplitsAtZero<Formula>) count_formula<Formula>(k.name, #name, t, range);
+#include "../ops/formulas.def"
+}
+
+void count_all() {
+  const Kernels<float>& k = avx2::kernel_set_of_level.single;
+  Tiles t;
+  count_conversions(k, t);
+  count_noise(k, t);
+  count_sums(k, t);
+  count_samples(k, t, "");
+  count_formulas(k, t, "");
+  for (int j : {0, 2, 3, 4}) t.in[j][0] = kFar;  // not the target, which may be at most 1
+  count_formulas(k, t, ", far");
+  t.in[1][0] = kFar;
+  count_samples(k, t, ", far");
+  count_formula<StandardGaussianKL>(k.standard_gaussian_kl, "standard gaussian_kl", t,
+                                    ", far scale");
+  t = Tiles();
+  for (int i = 0; i < kTile; ++i) t.in[1][i] = i % 10 == 0 ? 3.f : 0.f;  // targets, most of them 0
+  count_sparse(k, t);
+}
+
+}  // namespace
+}  // namespace vae_ext
+
+int main() {
+  vae_ext::count_all();
+  return 0;
+}
