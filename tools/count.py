@@ -25,6 +25,8 @@ SOURCE = ROOT / "csrc/testing/count_instructions.cpp"
 BUDGET = ROOT / "tools/instructions.json"
 TILE = 256  # kTile in csrc/cpu/kernels.h
 MORE = 1.03  # than the budget, which is too much
+# A compiler may spend an instruction more on each vector of eight for reasons of its own.
+ONE_OF_A_VECTOR = 0.13
 
 
 def needed(command: str) -> str:
@@ -85,7 +87,7 @@ def compare(found: dict[str, float], budget: dict[str, float]) -> list[str]:
         was = budget.get(name)
         if was is None:
             complaints.append(f"{name}: {now:.2f} instructions, not in the budget")
-        elif now > MORE * was:
+        elif now > max(MORE * was, was + ONE_OF_A_VECTOR):
             complaints.append(f"{name}: {now:.2f} instructions, budget {was:.2f}")
     return complaints
 

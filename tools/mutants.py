@@ -183,8 +183,8 @@ MUTANTS = [
     Mutant(
         "a dropped tail",
         "csrc/cpu/tiles.inl",
-        "lane[j] += j >= kLanes - rest ?",
-        "lane[j] += j > kLanes - rest ?",
+        "for (int j = kSums - rest; j < kSums; ++j)",
+        "for (int j = kSums - rest + 1; j < kSums; ++j)",
         "parity",
     ),
     Mutant(
@@ -203,9 +203,9 @@ MUTANTS = [
     ),
     Mutant(
         "float accumulation",
-        "csrc/cpu/tiles.inl",
-        "double lane[kLanes] = {};",
-        "float lane[kLanes] = {};",
+        "csrc/cpu/reduce.h",
+        "of_chunk[i] += k.sum(count, values + at);",
+        "of_chunk[i] = static_cast<float>(of_chunk[i] + k.sum(count, values + at));",
         "threads accuracy",
     ),
     Mutant(
