@@ -34,6 +34,7 @@ class Contenders:
     words: int
     samples: int = 1  # results of the size of the inputs
     parts: int = 1  # of that size, side by side in each input
+    added: bool = False  # scalars are terms of a loss, and no log-likelihoods
     # Inputs that are made of standard normals in some way, by their place.
     makes: Mapping[int, Callable[[Tensor], Tensor]] = field(default_factory=dict)
 
@@ -119,7 +120,7 @@ def of_case(case: Case, reduction: str) -> Contenders:
 FORMULAS = {
     case.name.removesuffix("_log_likelihood").replace("gaussian_kl", "kl"): (
         case,
-        "mean" if case.one_pass else "event",
+        "mean" if case.likelihood else "event",
     )
     for case in REDUCING
     if case.words
@@ -156,6 +157,14 @@ OPS = {
         samples=SAMPLES,
     ),
     **{name: of_case(case, reduction) for name, (case, reduction) in FORMULAS.items()},
+    "kl_batchmean": Contenders(
+        lambda mu, logvar: (-0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp()) / len(mu),),
+        lambda mu, logvar: (kl_divergence(normal(mu, logvar), standard(mu)).sum() / len(mu),),
+        lambda mu, logvar: (vae_ext.gaussian_kl(mu, logvar, reduction="batchmean"),),
+        (True, True),
+        4,
+        added=True,
+    ),
     "gaussian_fixed": Contenders(
         eager_gaussian_fixed,
         lambda mean, x: (Normal(mean, 1.0, validate_args=False).log_prob(x).mean(),),
@@ -204,7 +213,7 @@ class Contest:
             name: [
                 torch.randn_like(out)
                 if out.ndim
-                else torch.ones_like(out) * (-1 if name in LOG_LIKELIHOODS else 1)
+                else torch.ones_like(out) * (-1 if name in LOG_LIKELIHOODS and not op.added else 1)
                 for out in function(*self.inputs)
             ]
             for name, function in self.functions.items()

@@ -92,8 +92,7 @@ class Case:
     reduces: bool = True  # has event_dims and reduction
     measured: bool = True  # in docs/accuracy.md
     share: int = 1  # of so many elements one is, where exact values take long
-    # The gradients of a scalar are stored before the incoming one is known.
-    one_pass: bool = False
+    likelihood: bool = False
     words: int = 0  # of a benchmark: what forward and backward must move per element
 
     @property
@@ -173,7 +172,7 @@ def likelihood(
         floor=0 if entry.target_gradient else 1.2e-38,
         oracle_roundings=1 if entry.target_gradient else 40,
         share=1 if entry.target_gradient else 8,
-        one_pass=formula.one_pass,
+        likelihood=True,
         words=words,
         **more,
     )

@@ -181,3 +181,61 @@ def test_second_backward_pass_of_a_scalar_likelihood() -> None:
     x.detach().add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         torch.autograd.grad(loss, x)
+
+
+def scalings(monkeypatch: pytest.MonkeyPatch, loss: Callable[[], Tensor]) -> int:
+    """How many gradients are multiplied in backward by what came instead of what was expected."""
+    from vae_ext._autograd import formulas
+
+    found = []
+    call = formulas.call
+
+    def counting(op: object, *args: object) -> object:
+        found.append(op is formulas.SCALE)
+        return call(op, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(formulas, "call", counting)
+        loss().backward()
+    return sum(found)
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.3, 1e-6, 0.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_gradients_are_written_for_beta(
+    beta: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the values, in one pass: nothing is left to multiply."""
+    x, recon = torch.rand(3, 50, dtype=dtype), torch.randn(3, 50, dtype=dtype, requires_grad=True)
+    mu, logvar = (torch.randn(3, 40, dtype=dtype, requires_grad=True) for _ in range(2))
+    on_cpu = mu.is_cpu
+
+    def loss() -> Tensor:
+        return vae_ext.elbo_loss(recon, x, mu, logvar, beta=beta)
+
+    if on_cpu:
+        assert scalings(monkeypatch, loss) == (0 if beta else 2)
+    else:
+        loss().backward()
+    by_mu, by_logvar = mu.grad, logvar.grad
+    assert by_mu is not None
+    assert by_logvar is not None
+    rounding = 4 * torch.finfo(dtype).eps
+    torch.testing.assert_close(by_mu, beta * mu.detach() / 3, rtol=rounding, atol=0)
+    want = beta * torch.expm1(logvar.detach()) / 6
+    torch.testing.assert_close(by_logvar, want, rtol=rounding, atol=rounding * beta)
+
+
+def test_a_factor_outside_is_multiplied_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    mu, logvar = (torch.randn(3, 40, requires_grad=True) for _ in range(2))
+
+    def loss(factor: float) -> Tensor:
+        return factor * vae_ext.gaussian_kl(mu, logvar, reduction="sum")
+
+    for factor, expected in ((1.0, 0), (0.5, 2)):
+        if mu.is_cpu:  # elsewhere the kernel looks
+            assert scalings(monkeypatch, lambda f=factor: loss(f)) == expected  # type: ignore[misc]
+        else:
+            loss(factor).backward()
+    assert mu.grad is not None
+    torch.testing.assert_close(mu.grad, 1.5 * mu.detach(), rtol=1e-6, atol=0)

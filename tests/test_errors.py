@@ -204,7 +204,7 @@ def test_each_argument_is_named(case: Case) -> None:
     """The type, the dtype and the device of every argument of every op."""
     tensors = [t.float() for t in case.inputs((3, 4))]
     for i, name in enumerate(case.arguments):
-        is_parameter = case.one_pass and i > 1
+        is_parameter = case.likelihood and i > 1
         wrong_dtype = INT.to(torch.complex64) if name in case.fixed else INT
         expected = "'x', expected a float or" if is_parameter else "a str, expected a torch.Tensor"
         for wrong, error, message in (

@@ -58,7 +58,7 @@ def cases() -> list[tuple[object, ...]]:
             found.append(of_case(case, reduction, *[FULL] * len(case.arguments)))
             if more:
                 found.append(of_case(case, reduction, FULL, FULL, *[ROW, ONE, ROW][-more:]))
-            if case.one_pass and case.least == 2 < len(case.arguments):
+            if case.likelihood and case.least == 2 < len(case.arguments):
                 found.append(of_case(case, reduction, FULL, FULL))
 
         def mu_prior(m: Tensor, v: Tensor, p: Tensor, reduction: str = reduction) -> Tensor:
@@ -145,7 +145,10 @@ def test_each_input_alone(function: Callable[..., object], tensors: tuple[Tensor
     for i, want in zip(leaves, together, strict=True):
         args = tuple(t.detach().requires_grad_(j == i) for j, t in enumerate(tensors))
         (alone,) = torch.autograd.grad(total(args), args[i])
-        assert torch.equal(alone, want)
+        # The gradient by beta is the KL's value, which is from another loop where nothing else of
+        # it is wanted.
+        digits = 4 * torch.finfo(want.dtype).eps if want.ndim == 0 else 0.0
+        torch.testing.assert_close(alone, want, rtol=digits, atol=0.0)
 
 
 def test_derivatives_at_the_seams() -> None:

@@ -13,7 +13,6 @@ import vae_ext
 from tests.devices import device
 from vae_ext import _C
 from vae_ext._autograd import FUNCTIONS
-from vae_ext._autograd.formulas import LOSS_GRADIENT
 from vae_ext._checks import GRADIENTS, REDUCTIONS
 from vae_ext._formulas import FORMULAS, LIKELIHOODS, Formula
 from vae_ext._native.registration import INTERNAL
@@ -75,12 +74,11 @@ def samples_of(formula: Formula) -> Iterator[Call]:
         variants += [rows, made(*(t(3, 4, dtype=BF16) for _ in absent))]
         yield op, (*first, *rows, None, *numbers, 1, NONE)
         yield backward, (t(3, 4), *first, *rows, None, *numbers, 1, NONE, 29 if counts else 15)
-    if hasattr(OPS, f"{formula.op}_with_gradients"):
-        both = getattr(OPS, f"{formula.op}_with_gradients").default
-        for more in variants:
-            yield both, (*first, *more, None, *numbers, 1, SUM, 13)
-            yield both, (*first, *more, None, *over, 1, MEAN, 13)
-        yield both, (lead(t(3, 4)), target(4), *absent, weights[1], *numbers, 1, SUM, mask)
+    both = getattr(OPS, f"{formula.op}_with_gradients").default
+    for more in variants:
+        yield both, (*first, *more, None, *numbers, 1, SUM, -1.0, 13)
+        yield both, (*first, *more, None, *over, 1, MEAN, 0.5, 13)
+    yield both, (lead(t(3, 4)), target(4), *absent, weights[1], *numbers, 1, SUM, 1.0, mask)
 
 
 SAMPLES: list[Call] = [
@@ -212,7 +210,7 @@ SAMPLES: list[Call] = [
         (None, t(2, 3), None, t(3, 4), t(3, 4), None, SEED, 0, 0, None, 2, 1, 1, 2),
     ),
     *(sample for formula in FORMULAS for sample in samples_of(formula)),
-    (OPS.scale_gradient_.default, (t(3, 4), t())),
+    (OPS.scale_gradient_.default, (t(3, 4), t(), -1.0)),
     (OPS.philox_words.default, (torch.empty(9, dtype=torch.int64), 1, 2)),
     (OPS.new_seed.default, (0,)),
 ]
@@ -240,7 +238,6 @@ def test_codes_are_those_of_the_library() -> None:
     assert codes["reductions"] == REDUCTIONS
     assert codes["draw_gradients"] == {name: i for i, name in enumerate(GRADIENTS)}
     assert codes["bounds"] == {"none": 0, "hard": HARD, "soft": SOFT}
-    assert codes["loss_gradient"] == {"": LOSS_GRADIENT}
 
 
 def test_every_op_is_checked() -> None:

@@ -268,7 +268,7 @@ MUTANTS = [
     Mutant(
         "a gradient that is never scaled",
         "vae_ext/_autograd/formulas.py",
-        "if not (grad.is_cpu and grad.item() == LOSS_GRADIENT):",
+        "if not (grad.is_cpu and grad.item() == ctx.expected):",
         "if False:",
         "parity",
     ),
@@ -282,8 +282,9 @@ MUTANTS = [
     Mutant(
         "saved where edits are not seen",
         "vae_ext/_autograd/formulas.py",
-        "    inputs = ctx.saved_tensors  # which raises if they were modified",
-        "    inputs = ctx.saved_tensors if ctx.found is None else ctx.needs_input_grad[:-1]",
+        "        function = ctx._forward_cls\n        inputs = ctx.saved_tensors",
+        "        function = ctx._forward_cls\n"
+        "        inputs = ctx.needs_input_grad[:-1] if ctx.found else ctx.saved_tensors",
         "faults",
     ),
     Mutant(

@@ -29,7 +29,6 @@ class Formula:
     arguments: tuple[str, ...]
     terms: Terms
     numbers: int = 0
-    one_pass: bool = False  # there is an op for value and gradients together
     forms: int = 1
     target_gradient: bool = True
 
@@ -82,7 +81,6 @@ class Likelihood:
             (self.prediction, "target", *self.parameters),
             self.terms,
             len(self.parameters),
-            one_pass=True,
             forms=len(self.forms),
             target_gradient=self.target_gradient,
         )

@@ -21,20 +21,28 @@ if library.available:
 OPS = {name: function.op for name, function in FUNCTIONS.items()}
 
 
-def run(way: int, name: str, tensors: tuple[Tensor | None, ...], options: tuple[Any, ...]) -> Any:
+def run(
+    way: int,
+    name: str,
+    tensors: tuple[Tensor | None, ...],
+    options: tuple[Any, ...],
+    expected: float | None = None,
+) -> Any:
     """An op of its tensors and its numbers, by the way that :func:`dispatch.route` found; with its
-    derivative where a gradient is needed."""
+    derivative where a gradient is needed. `expected`, of a formula: the incoming gradient for which
+    those of a scalar are written in one pass with it."""
     if way == REFERENCE:
         return PLAIN[name](tensors, options)
     if way == SHARDED:
         from ._sharding import run_sharded
 
-        return run_sharded(name, tensors, options)
+        return run_sharded(name, tensors, options, expected)
     native = OPS[name]
     if way == BY_OP:
         return native(*tensors, *options)
     if torch.is_grad_enabled():
         for t in tensors:
             if t is not None and t.requires_grad:
-                return FUNCTIONS[name].fast_apply(*tensors, options)
+                last = options if expected is None else (options, expected)
+                return FUNCTIONS[name].fast_apply(*tensors, last)
     return call(native, *tensors, *options)

@@ -163,7 +163,12 @@ class Work:
         return self.whole(local, ndim - named["event_dims"] if reduction == EVENT else 0)
 
 
-def run_sharded(name: str, tensors: tuple[Maybe, ...], options: tuple[Any, ...]) -> Any:
+def run_sharded(
+    name: str,
+    tensors: tuple[Maybe, ...],
+    options: tuple[Any, ...],
+    expected: float | None = None,
+) -> Any:
     """An op as :func:`run` takes it, of DTensors."""
     named = dict(zip(OPTION_NAMES[name], options, strict=True))
     if "n_samples" in named:
@@ -172,7 +177,7 @@ def run_sharded(name: str, tensors: tuple[Maybe, ...], options: tuple[Any, ...])
     work = Work(tensors, shape)
     work.divide(named)
     local = tuple(work.local(t) for t in tensors)
-    found = run(route_of(local), name, local, tuple(named.values()))
+    found = run(route_of(local), name, local, tuple(named.values()), expected)
     return work.reduced(found, named, tensors[0])
 
 

@@ -115,14 +115,16 @@ Found gradients(const FormulaKernels<T>& k, const FormulaInputs& in, const Reduc
   });
 }
 
-// In one pass every gradient is of the full shape, or summed where its input is one element, and
-// the target has none. Where something else is wanted it takes two.
+// In one pass every gradient is of the full shape, or summed where its input is one element. Where
+// there is a target, the input of that number, it has none, and the prediction has one. Where
+// something else is wanted it takes two.
 template <class T>
 Found value_and_gradients(const FormulaKernels<T>& k, const FormulaInputs& in,
-                          const ReductionPlan& plan, const Tensor& out, OutputMask mask) {
-  const T incoming = static_cast<T>(kLossGradient * plan.scale());
+                          const ReductionPlan& plan, const Tensor& out, double expected, int target,
+                          OutputMask mask) {
+  const T incoming = static_cast<T>(expected * plan.scale());
   const auto of = wanted_of(in, mask);
-  bool one_pass = of[0] && !of[1];
+  bool one_pass = target < 0 || (of[0] && !of[target]);
   for (const InputGradient& g : of) {
     one_pass = one_pass && (!g || g.is_full(plan) || g.is_one_element(plan));
   }
@@ -212,10 +214,12 @@ template <class Op>
 void with_gradients(Stack& stack) {
   const FormulaInputs in = stack.take_inputs<typename Op::Formula>();
   const ResultSpec p = stack.take_result_spec(in);
+  const auto expected = stack.take<double>();
   const OutputMask mask(stack.take_int());
   const Tensor out = p.plan.allocate(p.dtype, in.lead());
   const auto run = [&]<class T>(T) {
-    return value_and_gradients(Op::template kernels<T>(in), in, p.plan, out, mask);
+    return value_and_gradients(Op::template kernels<T>(in), in, p.plan, out, expected,
+                               Op::Formula::kTarget, mask);
   };
   stack.give_gradients(1, p.is_double() ? run(double{}) : run(float{}), in, Op::Formula::kInputs);
   stack.give(0, out);
@@ -225,13 +229,11 @@ void with_gradients(Stack& stack) {
 }  // namespace vae_ext
 
 STABLE_TORCH_LIBRARY_IMPL(vae_ext, CPU, m) {
-#define VAE_EXT_OP(name, op)                                     \
-  m.impl(#name, &vae_ext::boxed<vae_ext::forward<vae_ext::op>>); \
-  m.impl(#name "_backward", &vae_ext::boxed<vae_ext::backward<vae_ext::op>>);
+#define VAE_EXT_OP(name, op)                                                  \
+  m.impl(#name, &vae_ext::boxed<vae_ext::forward<vae_ext::op>>);              \
+  m.impl(#name "_backward", &vae_ext::boxed<vae_ext::backward<vae_ext::op>>); \
+  m.impl(#name "_with_gradients", &vae_ext::boxed<vae_ext::with_gradients<vae_ext::op>>);
 #define VAE_EXT_DIVERGENCE(name, Formula, ...) VAE_EXT_OP(name, name##_op)
-#define VAE_EXT_LIKELIHOOD(name, Formula, ...)   \
-  VAE_EXT_OP(name##_log_likelihood, name##_op)   \
-  m.impl(#name "_log_likelihood_with_gradients", \
-         &vae_ext::boxed<vae_ext::with_gradients<vae_ext::name##_op>>);
+#define VAE_EXT_LIKELIHOOD(name, Formula, ...) VAE_EXT_OP(name##_log_likelihood, name##_op)
 #include "../ops/formulas.def"
 }

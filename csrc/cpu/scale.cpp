@@ -20,14 +20,14 @@ void scale_in_place(const Tensor& gradient, double factor) {
   });
 }
 
-void scale_gradient_(const Tensor& gradient, const Tensor& incoming) {
+void scale_gradient_(const Tensor& gradient, const Tensor& incoming, double expected) {
   STD_TORCH_CHECK(incoming.numel() == 1, "vae_ext: expected one element");
   double value = 0;
   kernels<double>().load(1, storage_of(incoming.scalar_type()), incoming.const_data_ptr(), 1,
                          &value);
-  if (value == kLossGradient) return;
+  if (value == expected) return;
   const bool is_double = gradient.scalar_type() == ScalarType::Double;
-  (is_double ? scale_in_place<double> : scale_in_place<float>)(gradient, value / kLossGradient);
+  (is_double ? scale_in_place<double> : scale_in_place<float>)(gradient, value / expected);
 }
 
 }  // namespace

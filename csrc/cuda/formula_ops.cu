@@ -217,9 +217,10 @@ template <class F>
 void with_gradients(Stack& stack) {
   const FormulaInputs in = stack.take_inputs<F>();
   const ResultSpec p = stack.take_result_spec(in);
+  const auto expected = stack.take<double>();
   const OutputMask mask(stack.take_int());
   const auto incoming = [&](const Frame&, int) {
-    return Operand::constant(kLossGradient * p.plan.scale());
+    return Operand::constant(expected * p.plan.scale());
   };
   const auto run = [&]<class G>() {
     if (wants_row<G>(in, p.plan, mask)) {  // which takes a pass of its own
@@ -243,17 +244,14 @@ enum Part {
 // A template, so that the other parts are not compiled.
 template <int kPart>
 void register_part(torch::stable::detail::StableLibrary& m) {
-#define VAE_EXT_DIVERGENCE(name, Formula, ...)            \
-  if constexpr (kPart == k_##name) {                      \
-    m.impl(#name, &boxed<forward<Formula>>);              \
-    m.impl(#name "_backward", &boxed<backward<Formula>>); \
+#define VAE_EXT_OP(name, part, Formula)                               \
+  if constexpr (kPart == part) {                                      \
+    m.impl(#name, &boxed<forward<Formula>>);                          \
+    m.impl(#name "_backward", &boxed<backward<Formula>>);             \
+    m.impl(#name "_with_gradients", &boxed<with_gradients<Formula>>); \
   }
-#define VAE_EXT_LIKELIHOOD(name, Formula, ...)                                       \
-  if constexpr (kPart == k_##name) {                                                 \
-    m.impl(#name "_log_likelihood", &boxed<forward<Formula>>);                       \
-    m.impl(#name "_log_likelihood_backward", &boxed<backward<Formula>>);             \
-    m.impl(#name "_log_likelihood_with_gradients", &boxed<with_gradients<Formula>>); \
-  }
+#define VAE_EXT_DIVERGENCE(name, Formula, ...) VAE_EXT_OP(name, k_##name, Formula)
+#define VAE_EXT_LIKELIHOOD(name, Formula, ...) VAE_EXT_OP(name##_log_likelihood, k_##name, Formula)
 #include "../ops/formulas.def"
 }
 

@@ -12,6 +12,7 @@ struct Scaling {
   static constexpr int kHeavy = 0, kHeavyWide = 0;
   static constexpr bool kCostly = false;
   Operand gradient, incoming;
+  double expected;
 
   template <class F>
   void each_operand(F f) const {
@@ -32,7 +33,7 @@ struct Scaling {
   }
 
   VAE_EXT_DEVICE double factor() const {
-    return read_element<double>(incoming.data, incoming.storage, 0) / kLossGradient;
+    return read_element<double>(incoming.data, incoming.storage, 0) / expected;
   }
 };
 
@@ -49,7 +50,7 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks<V, Scaling>)
 }
 
 // gradient: dense, in any order of its dimensions; incoming: one element.
-void scale_gradient_(const Tensor& gradient, const Tensor& incoming) {
+void scale_gradient_(const Tensor& gradient, const Tensor& incoming, double expected) {
   STD_TORCH_CHECK(incoming.numel() == 1, "vae_ext: expected one element");
   const Launcher launcher(gradient);
   const ScalarType dtype = gradient.scalar_type();
@@ -57,7 +58,7 @@ void scale_gradient_(const Tensor& gradient, const Tensor& incoming) {
   const Shape flat{numel};
   const auto make = [&](int width) {
     return Scaling{Operand(gradient, flat, flat, {1}, width),
-                   Operand(incoming, flat, {}, {}, width)};
+                   Operand(incoming, flat, {}, {}, width), expected};
   };
   with_variant(dtype, dtype == ScalarType::Double, 8, make, [&](auto variant, const Scaling& body) {
     using V = decltype(variant);

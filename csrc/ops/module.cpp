@@ -75,23 +75,23 @@ STABLE_TORCH_LIBRARY(vae_ext, m) {
       " Tensor mu, Tensor logvar, " VAE_EXT_NOISE
       ", int event_dims, int gradient, int output_mask) -> (Tensor, Tensor)");
 
-  // Of every likelihood forward, backward, and both in one pass where the reduction gives a scalar:
-  // those gradients are for an incoming -1 (kLossGradient), and scale_gradient_ multiplies them by
-  // what came. A divergence has the first two. weights are the elements': one of weight 0 is 0,
-  // with gradients 0, whatever it holds. "mean" divides by the number of elements all the same, or
-  // by `count`.
-#define VAE_EXT_BACKWARD(op, Formula, inputs, numbers)                   \
-  define(m, #op "(" + arguments(inputs, numbers) + ") -> Tensor");       \
-  define(m, #op "_backward(Tensor grad, " + arguments(inputs, numbers) + \
-                ", int output_mask) -> " + tensors(vae_ext::Formula::kInputs));
+  // Of every formula forward, backward, and both in one pass where the reduction gives a scalar:
+  // those gradients are for an incoming one of the value expected, and scale_gradient_ multiplies
+  // them by what came instead. weights are the elements': one of weight 0 is 0, with gradients 0,
+  // whatever it holds. "mean" divides by the number of elements all the same, or by `count`.
+#define VAE_EXT_FORMULA(op, Formula, inputs, numbers)                           \
+  define(m, #op "(" + arguments(inputs, numbers) + ") -> Tensor");              \
+  define(m, #op "_backward(Tensor grad, " + arguments(inputs, numbers) +        \
+                ", int output_mask) -> " + tensors(vae_ext::Formula::kInputs)); \
+  define(m, #op "_with_gradients(" + arguments(inputs, numbers) +               \
+                ", float expected, int output_mask) -> " +                      \
+                tensors(1 + vae_ext::Formula::kInputs));
 #define VAE_EXT_DIVERGENCE(name, Formula, inputs, numbers) \
-  VAE_EXT_BACKWARD(name, Formula, inputs, numbers)
-#define VAE_EXT_LIKELIHOOD(name, Formula, inputs, numbers)                         \
-  VAE_EXT_BACKWARD(name##_log_likelihood, Formula, inputs, numbers)                \
-  define(m, #name "_log_likelihood_with_gradients(" + arguments(inputs, numbers) + \
-                ", int output_mask) -> " + tensors(1 + vae_ext::Formula::kInputs));
+  VAE_EXT_FORMULA(name, Formula, inputs, numbers)
+#define VAE_EXT_LIKELIHOOD(name, Formula, inputs, numbers) \
+  VAE_EXT_FORMULA(name##_log_likelihood, Formula, inputs, numbers)
 #include "formulas.def"
-  m.def("scale_gradient_(Tensor(a!) gradient, Tensor incoming) -> ()");
+  m.def("scale_gradient_(Tensor(a!) gradient, Tensor incoming, float expected) -> ()");
 
   m.def("philox_words(Tensor(a!) out, int seed, int stream) -> ()");
 }
@@ -132,7 +132,6 @@ PYBIND11_MODULE(_C, m) {
        {{"none", code(Bounds::kNone)},
         {"hard", code(Bounds::kHard)},
         {"soft", code(Bounds::kSoft)}}},
-      {"loss_gradient", {{"", vae_ext::kLossGradient}}},
   };
   m.def("simd_levels", &simd_levels, pybind11::arg("supported_only") = true,
         "Instruction sets compiled in, best first; by default those that this processor runs.");

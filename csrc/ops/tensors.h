@@ -237,10 +237,6 @@ struct ReductionPlan {
   }
 };
 
-// The incoming gradient for which the ops with value and gradients in one pass write their
-// gradients: losses subtract a log-likelihood.
-constexpr double kLossGradient = -1;
-
 // Which outputs an op computes: bit i for output i. (A list of booleans costs a microsecond more
 // per call.)
 class OutputMask {

@@ -86,7 +86,7 @@ def depends_on_nan(case: Case, by: int | None, row: list[float]) -> bool:
 
 def of_location(case: Case) -> bool:
     """A likelihood of a location: its targets are any numbers."""
-    return case.one_pass and "target" not in case.makes
+    return case.likelihood and "target" not in case.makes
 
 
 def excepted(case: Case, by: int | None, row: list[float], largest: float) -> bool:

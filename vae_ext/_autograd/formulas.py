@@ -1,8 +1,9 @@
-"""The torch.autograd Functions of the formulas; those of likelihoods take one pass to a scalar.
+"""The torch.autograd Functions of the formulas, which take one pass to a scalar.
 
 The gradient of a sum needs nothing that the value does not, so it is written in the forward pass,
-while the inputs are in registers, for the incoming gradient that a loss gives: −1, since losses
-subtract log-likelihoods. In backward it is multiplied by what came instead, if anything else did.
+while the inputs are in registers, for the incoming gradient that a loss gives: −1 where it
+subtracts a log-likelihood, 1 or a beta where it adds a divergence. In backward it is multiplied by
+what came instead, if anything else did.
 The inputs would be alive until then anyway and the gradient's memory would be needed then, so the
 peak is no higher.
 """
@@ -26,7 +27,6 @@ from .function import OUTPUT_MASKS, Found, Maybe, NativeFunction, only_needed
 
 SCALAR = (REDUCTIONS["sum"], REDUCTIONS["mean"], REDUCTIONS["batchmean"])
 NONE, EVENT = REDUCTIONS["none"], REDUCTIONS["event"]
-LOSS_GRADIENT = -1.0  # kLossGradient in csrc/ops/tensors.h
 
 # Looked up once: for a small batch the look-ups cost as much as the arithmetic.
 SCALE = OPS.scale_gradient_.default
@@ -69,11 +69,7 @@ class FormulaFunction(NativeFunction):
     """The formula's tensors and the weights of the elements; options: the numbers that stand for
     absent ones, count, event_dims, reduction."""
 
-    one_pass_op: ClassVar[Any]
     target_gradient: ClassVar[bool]
-    # Whether value and gradients may take one pass. Only of public functions, where nobody records
-    # the call: what is scaled in place in backward, a compiler would have to copy.
-    may_take_one_pass = False
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> Tensor:
@@ -81,61 +77,73 @@ class FormulaFunction(NativeFunction):
         function = ctx._forward_cls
         ctx.save_for_backward(*tensors)
         ctx.options = options
-        ctx.found = None
-        needed = ctx.needs_input_grad[:-1]
-        if needed[1] and not function.target_gradient:
+        if ctx.needs_input_grad[1] and not function.target_gradient:
             raise RuntimeError("target required a gradient, expected counts, which have none")
-        ctx.one_pass = function.may_take_one_pass and one_pass(tensors, needed, options[-1])
-        if ctx.one_pass:
-            mask = OUTPUT_MASKS[needed[:-1]]
-            value, *ctx.found = call(function.one_pass_op, *tensors, *options, mask)
-        else:
-            value = call(function.op, *tensors, *options)
+        value: Tensor = call(function.op, *tensors, *options)
+        return value
+
+    @staticmethod
+    def gradients(ctx: Any, needed: tuple[bool, ...], *grads: Any) -> Found:
+        (grad,) = grads
+        inputs = ctx.saved_tensors  # which raises if they were modified
+        mask = OUTPUT_MASKS[needed[:-1]]
+        found = call(ctx._forward_cls.backward_op, grad, *inputs, *ctx.options, mask)
+        by_weights = gradient_by_weights(ctx, inputs, grad) if needed[-1] else None
+        return [*only_needed(found, needed[:-1]), by_weights]
+
+
+class OnePassFunction(FormulaFunction):
+    """The same, in one pass where that can be; the last argument is a pair, of the options and the
+    incoming gradient that is expected. Only of public functions, where nobody records the call:
+    what is scaled in place in backward, a compiler would have to copy."""
+
+    one_pass_op: ClassVar[Any]
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> Tensor:
+        *tensors, (options, ctx.expected) = args
+        function, needed = ctx._forward_cls, ctx.needs_input_grad[:-1]
+        ctx.one_pass = one_pass(tensors, needed, options[-1])
+        if not ctx.one_pass or (needed[1] and not function.target_gradient):
+            return FormulaFunction.forward(ctx, *tensors, options)
+        ctx.save_for_backward(*tensors)
+        ctx.options = options
+        mask = OUTPUT_MASKS[needed[:-1]]
+        value, *ctx.found = call(function.one_pass_op, *tensors, *options, ctx.expected, mask)
         result: Tensor = value
         return result
 
     @staticmethod
     def gradients(ctx: Any, needed: tuple[bool, ...], *grads: Any) -> Found:
+        if not ctx.one_pass:
+            return FormulaFunction.gradients(ctx, needed, *grads)
         (grad,) = grads
         function = ctx._forward_cls
         inputs = ctx.saved_tensors  # which raises if they were modified
-        mask = OUTPUT_MASKS[needed[:-1]]
-        if not ctx.one_pass:
-            found = call(function.backward_op, grad, *inputs, *ctx.options, mask)
-            by_weights = gradient_by_weights(ctx, inputs, grad) if needed[-1] else None
-            return [*only_needed(found, needed[:-1]), by_weights]
         # Given away: a second backward pass computes them again, with the same roundings.
         found, ctx.found = ctx.found, None
         if found is None:
-            _, *found = call(function.one_pass_op, *inputs, *ctx.options, mask)
-        if not (grad.is_cpu and grad.item() == LOSS_GRADIENT):  # elsewhere the kernel looks
+            mask = OUTPUT_MASKS[needed[:-1]]
+            _, *found = call(function.one_pass_op, *inputs, *ctx.options, ctx.expected, mask)
+        if not (grad.is_cpu and grad.item() == ctx.expected):  # elsewhere the kernel looks
             for gradient, n in zip(found, needed, strict=False):
                 if n:
-                    call(SCALE, gradient, grad)
+                    call(SCALE, gradient, grad, ctx.expected)
         return [*only_needed(found, needed[:-1]), None]
 
 
-def function_of(formula: Formula) -> type[FormulaFunction]:
+def function_of(formula: Formula, base: type[FormulaFunction]) -> type[FormulaFunction]:
     members = {
         "name": formula.op,
         "n_tensors": len(formula.tensors),
         "target_gradient": formula.target_gradient,
     }
+    if base is OnePassFunction:
+        members["one_pass_op"] = op(f"{formula.op}_with_gradients")
     name = "".join(word.capitalize() for word in formula.op.split("_"))
-    return types.new_class(name, (FormulaFunction,), exec_body=lambda n: n.update(members))
+    return types.new_class(name, (base,), exec_body=lambda n: n.update(members))
 
 
-def one_pass_function_of(function: type[FormulaFunction]) -> type[FormulaFunction]:
-    """The same for a public function."""
-    members = {"may_take_one_pass": True, "one_pass_op": op(f"{function.name}_with_gradients")}
-    return types.new_class(
-        f"OnePass{function.__name__}", (function,), exec_body=lambda n: n.update(members)
-    )
-
-
-FUNCTIONS = [function_of(formula) for formula in FORMULAS]
-ONE_PASS = {
-    formula.op: one_pass_function_of(function)
-    for formula, function in zip(FORMULAS, FUNCTIONS, strict=True)
-    if formula.one_pass
-}
+FUNCTIONS = [function_of(formula, FormulaFunction) for formula in FORMULAS]
+# Of the public functions.
+ONE_PASS = {formula.op: function_of(formula, OnePassFunction) for formula in FORMULAS}

@@ -98,8 +98,7 @@ def register_formula(formula: Formula) -> None:
 
     register(formula.op, value)
     register(f"{formula.op}_backward", backward)
-    if formula.one_pass:
-        register(f"{formula.op}_with_gradients", lambda a: (value(a), *backward(a)))
+    register(f"{formula.op}_with_gradients", lambda a: (value(a), *backward(a)))
 
 
 def shape_of(tensors: Sequence[Maybe]) -> torch.Size:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from .. import _checks as checks
@@ -12,6 +14,22 @@ from ._reduction import Reduction
 from ._scale import scale_of
 
 __all__ = ["gaussian_kl"]
+
+
+def divergence(
+    tensors: Sequence[Tensor | None],
+    shape: Sequence[int],
+    asked: Reduction,
+    form: int = 0,
+    expected: float = 1.0,
+) -> Tensor:
+    """The op of arguments that are checked. `expected`: the factor of the KL in a loss, for which
+    the gradients of a scalar are written with the value."""
+    first = tensors[0]
+    assert first is not None
+    options = (form, *asked.arguments("mu", first, shape))
+    kl: Tensor = run(route(first), "gaussian_kl", (*tensors, asked.weights), options, expected)
+    return asked.finished(kl, shape)
 
 
 def gaussian_kl(
@@ -75,7 +93,4 @@ def gaussian_kl(
         if form == STD and prior_scale is None:
             prior_scale = scale.new_ones(())
     asked = Reduction(weights, event_dims, reduction, count)
-    options = (form, *asked.arguments("mu", mu, shape))
-    way = route(mu)
-    kl: Tensor = run(way, "gaussian_kl", (mu, scale, prior_mu, prior_scale, weights), options)
-    return asked.finished(kl, shape)
+    return divergence((mu, scale, prior_mu, prior_scale), shape, asked, form)

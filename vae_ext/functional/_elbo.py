@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
+import math
+
 import torch
 from torch import Tensor
 
 from .. import _checks as checks
 from .._formulas import LIKELIHOODS, Likelihood
-from ._divergences import gaussian_kl
+from .._native.dispatch import tracing
+from ._divergences import divergence
 from ._likelihoods import log_likelihood
 from ._reduction import Reduction
 
@@ -54,6 +58,15 @@ def likelihood_and_parameters(
 def dropped_where(off: Tensor, *tensors: Tensor) -> list[Tensor]:
     """Zeros where `off` is true, with gradients that are exactly 0: of a term without effect."""
     return [torch.where(off, torch.zeros_like(t), t) for t in tensors]
+
+
+def incoming(beta: float | Tensor, *tensors: Tensor) -> float:
+    """The gradient that comes to the KL from beta times it: as the KL's dtype holds it."""
+    if isinstance(beta, Tensor) or tracing():  # who records takes two passes
+        return 1.0
+    double = any(t.dtype is torch.float64 for t in tensors)
+    factor = beta if double else ctypes.c_float(beta).value
+    return factor if factor and math.isfinite(factor) else 1.0
 
 
 def elbo_loss(
@@ -155,7 +168,10 @@ def elbo_loss(
     elif beta == 0:
         mu, logvar = dropped_where(torch.ones((), dtype=torch.bool, device=mu.device), mu, logvar)
     of_latent = Reduction(latent_weights, latent_dims, reduction, count)
-    kl = gaussian_kl(mu, logvar, **of_latent.keywords)
+    latent_shape = checks.pair("mu", mu, "logvar", logvar)
+    kl = divergence(
+        (mu, logvar, None, None), latent_shape, of_latent, expected=incoming(beta, mu, logvar)
+    )
     if isinstance(beta, Tensor):
         beta = beta.to(kl.dtype)
     return beta * kl - ll

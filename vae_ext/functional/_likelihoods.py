@@ -19,6 +19,7 @@ __all__ = ["bernoulli_log_likelihood", "gaussian_log_likelihood", "laplace_log_l
 
 
 Maybe = Tensor | None
+LOSS_GRADIENT = -1.0  # a loss subtracts a log-likelihood
 
 
 def form_of(of: Likelihood, names: Collection[str]) -> int:
@@ -97,7 +98,7 @@ def log_likelihood(
     if way == REFERENCE and of.largest_target is not None:
         checks.target_range(target, of.largest_target, asked.weights)
     try:
-        ll: Tensor = run(way, of.op, (*tensors, asked.weights), options)
+        ll: Tensor = run(way, of.op, (*tensors, asked.weights), options, LOSS_GRADIENT)
     except RuntimeError as error:
         checks.raise_as_value_error(error, "target had the value ")
     if elementwise is not None and asked.reduction == "none":
