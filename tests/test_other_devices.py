@@ -70,8 +70,8 @@ def test_the_mode_sees_float64(no_kernels: None) -> None:
 def test_on_a_backend_of_its_own() -> None:
     """A PrivateUse1 device that runs torch's ops on the CPU, and has no float64."""
     pytest.importorskip("torch._C._acc")
-    command = [sys.executable, "-m", "tests.backend"]
+    command = [sys.executable, "-u", "-m", "tests.backend"]
     root = Path(__file__).parent.parent
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.stdout[-300:] + done.stderr[-3000:]
     assert len(done.stdout.splitlines()) == len([r for r in ROWS if not r.module])

@@ -45,12 +45,15 @@ struct Map {
   static constexpr int kSums = kSums_;
   static constexpr int kInputs = Formula::kInputs;
   static constexpr int kOutputs = Formula::kOutputs;
-  static constexpr int kHeavy = (kInputs > 5 || (kSums > 0 && kInputs > 3)) +
-                                (kSums > 0 && kInputs > 6) + (kSums > 1 && kInputs > 4);
-  static constexpr int kHeavyWide = kSums == 0 ? kInputs > 5
-                                               : std::min(2, (kInputs > 3) + (kInputs > 4) +
-                                                                 (kOutputs > kSums));
   static constexpr bool kCostly = Formula::kCostly;
+  // Beside a sum, as many groups of results as a KL to a given prior has gradients.
+  static constexpr bool kManyResults = kSums > 0 && kOutputs > 4 && !kCostly;
+  static constexpr int kHeavy = (kInputs > 5 || (kSums > 0 && kInputs > 3)) +
+                                (kSums > 0 && kInputs > 6) + (kSums > 1 && kInputs > 4) +
+                                kManyResults;
+  static constexpr int kHeavyWide =
+      kSums == 0 ? kInputs > 5
+                 : std::min(2, (kInputs > 3) + (kInputs > 4) + (kOutputs > kSums)) + kManyResults;
 
   Operand in[kInputs];
   Operand out[kOutputs];
