@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
+from array import array
 
 import torch
 from torch import Tensor
@@ -65,7 +65,7 @@ def incoming(beta: float | Tensor, *tensors: Tensor) -> float:
     if isinstance(beta, Tensor) or tracing():  # who records takes two passes
         return 1.0
     double = any(t.dtype is torch.float64 for t in tensors)
-    factor = beta if double else ctypes.c_float(beta).value
+    factor = beta if double else array("f", (beta,))[0]
     return factor if factor and math.isfinite(factor) else 1.0
 
 
