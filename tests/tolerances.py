@@ -46,12 +46,14 @@ def reduced_tolerance(dtype: torch.dtype) -> float:
 def assert_within(
     actual: Tensor, exact: Tensor, magnitude: Tensor, tolerance: float, floor: float = 0
 ) -> None:
-    """|actual − exact| ≤ tolerance · magnitude, and the same NaN and infinities."""
+    """|actual − exact| ≤ tolerance · magnitude, and the same NaN and infinities: one where the exact
+    number is beyond what the dtype holds."""
     assert actual.shape == exact.shape
     floor = max(floor, SMALLEST[actual.dtype])
     # Written so that NaN fails.
     error = (actual.double() - exact.double()).abs()
-    equal = (actual.double() == exact.double()) | (actual.isnan() & exact.isnan())
+    beyond = actual.isinf() & (exact.to(actual.dtype) == actual)
+    equal = (actual.double() == exact.double()) | (actual.isnan() & exact.isnan()) | beyond
     good = equal | (error <= tolerance * magnitude.double() + floor)
     if not bool(good.all()):
         excess = torch.where(good, 0.0, error / (magnitude.double() + 1e-300))
