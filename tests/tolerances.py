@@ -46,8 +46,8 @@ def reduced_tolerance(dtype: torch.dtype) -> float:
 def assert_within(
     actual: Tensor, exact: Tensor, magnitude: Tensor, tolerance: float, floor: float = 0
 ) -> None:
-    """|actual − exact| ≤ tolerance · magnitude, and the same NaN and infinities: one where the exact
-    number is beyond what the dtype holds."""
+    """|actual − exact| ≤ tolerance · magnitude, and the same NaN and infinities: one where exact
+    numbers are beyond what the dtype holds."""
     assert actual.shape == exact.shape
     floor = max(floor, SMALLEST[actual.dtype])
     # Written so that NaN fails.
