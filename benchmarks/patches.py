@@ -7,10 +7,7 @@ Forward and backward, without the patch and with it, in turn. scvi-tools is in s
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,8 +19,8 @@ from torch.distributions import Normal, kl_divergence
 from vae_ext.integrations import diffusers as ours
 from vae_ext.integrations import torch_distributions
 
-from . import machine
-from .harness import Step, interleave, summarize
+from . import report
+from .harness import Step
 from .table import patch_row
 
 Steps = dict[str, Step]
@@ -146,24 +143,5 @@ CASES: dict[str, Callable[[], Steps]] = {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=21)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    results = []
-    for what, case in CASES.items():
-        rounds = interleave(case(), args.rounds, torch.device("cpu"))
-        times = {name: vars(t) for name, t in summarize(list(rounds)).items()}
-        results.append({"what": what, "times": times})
-        print(patch_row(results[-1]), flush=True)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        document = {"machine": machine.describe(torch.device("cpu")), "results": results}
-        args.out.write_text(json.dumps(document, indent=1) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    report.run(__doc__, CASES, patch_row)

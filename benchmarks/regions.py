@@ -7,9 +7,7 @@ Sample and KL, forward and backward, of as many elements with `region=` and with
 
 from __future__ import annotations
 
-import argparse
-import json
-from pathlib import Path
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,8 +15,8 @@ from torch import Tensor
 import vae_ext
 from vae_ext import Region
 
-from . import machine
-from .harness import Step, interleave, summarize
+from . import report
+from .harness import Step
 from .table import region_row
 
 WHOLE = (64, 64, 64, 64)
@@ -50,24 +48,7 @@ def steps(shape: tuple[int, ...], start: tuple[int, ...]) -> dict[str, Step]:
     return {"whole": of(None), "region": of(Region(WHOLE, start))}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=21)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    results = []
-    for what, (shape, start) in BOXES.items():
-        rounds = interleave(steps(shape, start), args.rounds, torch.device("cpu"))
-        times = {name: vars(t) for name, t in summarize(list(rounds)).items()}
-        results.append({"what": what, "times": times})
-        print(region_row(results[-1]), flush=True)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        document = {"machine": machine.describe(torch.device("cpu")), "results": results}
-        args.out.write_text(json.dumps(document, indent=1) + "\n")
-
+CASES = {what: partial(steps, *box) for what, box in BOXES.items()}
 
 if __name__ == "__main__":
-    main()
+    report.run(__doc__, CASES, region_row)

@@ -10,12 +10,9 @@ so that the share of the loss is what is left out there.
 
 from __future__ import annotations
 
-import argparse
-import json
 import logging
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import scvi
@@ -26,8 +23,7 @@ from torch import Tensor
 
 from vae_ext.integrations.scvi import patch
 
-from . import machine
-from .harness import interleave, summarize
+from . import report
 from .table import SCVI_HEAD, scvi_row
 
 NAMES = {"nb": "log_nb_positive", "zinb": "log_zinb_positive"}
@@ -128,7 +124,7 @@ def measure(what: str, law: str, genes: int, zeros: bool, rounds: int) -> dict[s
     make = loss_alone if what == "loss" else training_step
     functions = contenders(law)
     steps = {n: with_function(law, f, make(law, x)) for n, f in functions.items()}
-    times = summarize(list(interleave(steps, rounds, torch.device("cpu"))))
+    times = report.times_of(steps, rounds)
     setattr(theirs, NAMES[law], functions["eager"])
     return {
         "what": what,
@@ -136,16 +132,13 @@ def measure(what: str, law: str, genes: int, zeros: bool, rounds: int) -> dict[s
         "cells": CELLS,
         "genes": genes,
         "zeros": float((x == 0).float().mean()),
-        "times": {name: vars(t) for name, t in times.items()},
+        "times": times,
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = report.options(__doc__, rounds=11)
     parser.add_argument("--genes", type=int, nargs="+", default=[2000, 20000])
-    parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
@@ -161,14 +154,7 @@ def main() -> None:
                 torch._dynamo.reset()
                 results.append(measure(what, law, genes, zeros, args.rounds))
                 print(scvi_row(results[-1]), flush=True)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        document = {
-            "machine": machine.describe(torch.device("cpu")),
-            "scvi-tools": scvi.__version__,
-            "results": results,
-        }
-        args.out.write_text(json.dumps(document, indent=1) + "\n")
+    report.write(args.out, results, **{"scvi-tools": scvi.__version__})
 
 
 if __name__ == "__main__":

@@ -52,7 +52,9 @@ def plain(formula: Callable[..., Tensor], factor: float = 1, sign: int = 1) -> N
 
     def function(*inputs: Tensor, reduction: str = "none") -> Tensor:
         terms = formula(*inputs)
-        if reduction != "none":
+        if reduction == "batchmean":
+            terms = terms.sum() / len(terms)
+        elif reduction != "none":
             terms = terms.mean() if reduction == "mean" else terms.sum(tuple(range(1, terms.ndim)))
         return terms if factor == 1 else factor * terms
 

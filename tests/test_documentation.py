@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -91,3 +92,16 @@ def test_the_page_of_the_gpu() -> None:
     assert gpu_page.page(text) == text
     for baseline in ("eager", "compile"):
         assert gpu_page.gains(baseline) in README.replace("\n", " ")
+
+
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_rows_are_in_a_table(page: Path) -> None:
+    """A line between the head of a table and its rows, a comment even, makes text of the rows."""
+    markdown = pytest.importorskip("markdown_it").MarkdownIt("commonmark").enable("table")
+    lines = [line for line in page.read_text().splitlines() if re.match(r"\s*\|.*\|$", line)]
+    rendered = markdown.render(page.read_text())
+    # Each line but those under the heads is a row.
+    assert rendered.count("<tr>") == len(lines) - rendered.count("<table>")

@@ -22,35 +22,32 @@ void load_integers(int n, const S* source, int64_t stride, T* out) {
 #if defined(VAE_EXT_AVX512) || defined(VAE_EXT_AVX2)
 using EightFloats = float __attribute__((vector_size(32)));
 using EightHalves = int16_t __attribute__((vector_size(16)));
+#endif
 
 void load_halves(int n, const uint16_t* source, float* out) {
   int i = 0;
+#if defined(VAE_EXT_AVX512) || defined(VAE_EXT_AVX2)
   for (; i + 8 <= n; i += 8) {
     EightHalves halves;
     __builtin_memcpy(&halves, source + i, sizeof halves);
     const auto floats = (EightFloats)__builtin_ia32_vcvtph2ps256(halves);
     __builtin_memcpy(out + i, &floats, sizeof floats);
   }
+#endif
   for (; i < n; ++i) out[i] = float_of_half(source[i]);
 }
 void store_halves(int n, const float* source, uint16_t* out) {
   int i = 0;
+#if defined(VAE_EXT_AVX512) || defined(VAE_EXT_AVX2)
   for (; i + 8 <= n; i += 8) {
     EightFloats floats;
     __builtin_memcpy(&floats, source + i, sizeof floats);
     const auto halves = (EightHalves)__builtin_ia32_vcvtps2ph256(floats, 0);  // to nearest even
     __builtin_memcpy(out + i, &halves, sizeof halves);
   }
+#endif
   for (; i < n; ++i) out[i] = half_of_float(source[i]);
 }
-#else
-void load_halves(int n, const uint16_t* source, float* out) {
-  for (int i = 0; i < n; ++i) out[i] = float_of_half(source[i]);
-}
-void store_halves(int n, const float* source, uint16_t* out) {
-  for (int i = 0; i < n; ++i) out[i] = half_of_float(source[i]);
-}
-#endif
 
 template <class T>
 void load(int n, Storage storage, const void* source, int64_t stride, T* out) {
@@ -156,11 +153,22 @@ void words(int n, uint64_t seed, uint64_t stream, uint64_t start, int64_t* out) 
 
 // ---- Sums --------------------------------------------------------------------------------------
 
-// Sixteen sums in double. Floats are widened by the instruction for it: in a loop GCC does that in
-// pieces of two, from registers into which it has brought them first.
+// Sixteen sums in double.
 constexpr int kSums = 16;
+template <class T>
+struct Sums {
+  double sums[kSums] = {};
+
+  VAE_EXT_INLINE void add(const T* x) {
+    for (int j = 0; j < kSums; ++j) sums[j] += static_cast<double>(x[j]);
+  }
+};
+
+// Floats are widened by the instruction for it: in a loop GCC does that in pieces of two, from
+// registers into which it has brought them first.
 #if defined(VAE_EXT_AVX512) || defined(VAE_EXT_AVX2)
-struct FloatSums {
+template <>
+struct Sums<float> {
 #if defined(VAE_EXT_AVX512)
   using Floats = float __attribute__((vector_size(32)));
   using Doubles = double __attribute__((vector_size(64)));
@@ -183,22 +191,7 @@ struct FloatSums {
 #endif
     }
   }
-  VAE_EXT_INLINE void store(double* out) const { __builtin_memcpy(out, sums, sizeof sums); }
 };
-#endif
-
-template <class T>
-struct Sums {
-  double sums[kSums] = {};
-
-  VAE_EXT_INLINE void add(const T* x) {
-    for (int j = 0; j < kSums; ++j) sums[j] += static_cast<double>(x[j]);
-  }
-  VAE_EXT_INLINE void store(double* out) const { __builtin_memcpy(out, sums, sizeof sums); }
-};
-#if defined(VAE_EXT_AVX512) || defined(VAE_EXT_AVX2)
-template <>
-struct Sums<float> : FloatSums {};
 #endif
 
 template <class T>
@@ -212,7 +205,7 @@ double sum(int n, const T* x) {
   const int rest = n % kSums;
   for (int i = 0; i < n - rest; i += kSums) sums.add(x + i);
   double lane[kSums];
-  sums.store(lane);
+  __builtin_memcpy(lane, sums.sums, sizeof lane);
   // The rest, where the last of whole vectors would have them.
   for (int j = kSums - rest; j < kSums; ++j) lane[j] += static_cast<double>(x[n - kSums + j]);
   for (int width = kSums / 2; width > 0; width /= 2) {

@@ -24,6 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
+from ..budget import exceeded
 from . import model
 from .build import Emulator
 from .rows import Row, rows
@@ -32,7 +33,6 @@ ROOT = Path(__file__).resolve().parents[2]
 BUDGET = ROOT / "tools/emulator/budget.json"
 PAGE = ROOT / "docs/emulator.md"
 MARKS = ("<!-- table -->", "<!-- end of table -->")
-MORE = 1.03  # than the budget, which is too much
 
 # The tests of the CPU's kernels that say something of others, too.
 SUITE = ["parity", "layouts", "gradients", "edges", "noise", "elbo", "memory", "ops", "properties"]
@@ -150,14 +150,7 @@ def by_opcode(counts: model.Counts) -> str:
 
 def compare(found: list[Counted], budget: dict[str, float]) -> list[str]:
     """What costs more than it did."""
-    complaints = []
-    for row, counts in found:
-        was, now = budget.get(row.key), counts.instructions
-        if was is None:
-            complaints.append(f"{row.key}: {now:.1f} instructions, not in the budget")
-        elif now > MORE * was:
-            complaints.append(f"{row.key}: {now:.1f} instructions, budget {was:.1f}")
-    return complaints
+    return exceeded({row.key: c.instructions for row, c in found}, budget, digits=1)
 
 
 def write(found: list[Counted], nvcc: str) -> None:

@@ -1,0 +1,1 @@
+"""What checks the project, each with a target in the Makefile."""
