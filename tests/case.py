@@ -14,7 +14,8 @@ import vae_ext
 from vae_ext._formulas import LIKELIHOODS
 
 from . import exact, oracle
-from .exact import Tensors, Terms
+from .arithmetic import Tensors
+from .exact import Terms
 from .inputs import Draw, Sets
 
 

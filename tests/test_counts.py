@@ -13,7 +13,8 @@ from torch import Tensor
 
 import vae_ext
 from tests import exact_counts as exact
-from tests.exact import Digits, value
+from tests.arithmetic import Digits
+from tests.exact import value
 from vae_ext import negative_binomial_log_likelihood as nb
 from vae_ext import negative_binomial_mixture_log_likelihood as nb_mixture
 from vae_ext import poisson_log_likelihood as poisson

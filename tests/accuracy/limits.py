@@ -7,8 +7,8 @@ from typing import Any
 
 import mpmath
 
+from tests.arithmetic import LOG_2PI, Digits, to_long
 from tests.cases import BINARY, Case, Quantity
-from tests.exact import LOG_2PI, Digits, to_long
 
 inf, nan = math.inf, math.nan
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tests.arithmetic import HAS_LONG, LONG, Bulk, Digits, to_long
 from tests.cases import Case, Quantity
-from tests.exact import HAS_LONG, LONG, Bulk, Digits, to_long
 
 HALF = (torch.float16, torch.bfloat16)
 Formula = Callable[..., Any]  # of an arithmetic and the inputs

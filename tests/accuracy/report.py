@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 import vae_ext
+from tests.arithmetic import LONG
 from tests.cases import BERNOULLI, MEASURED, Case, Quantity
-from tests.exact import LONG
 
 from .measure import Error, bulk, naive
 

@@ -12,8 +12,9 @@ import torch
 
 import vae_ext
 from tests import devices
+from tests.arithmetic import HAS_LONG, LONG, Bulk
 from tests.cases import KL, MEASURED, Case, Quantity
-from tests.exact import HAS_LONG, LONG, Bulk, box_muller
+from tests.exact import box_muller
 from tests.inputs import Draw, special, special_counts
 
 from .limits import depends_on_nan, value
