@@ -7,6 +7,22 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+# The files of tests/ that hold every kernel to account, whichever it is: the CPU's, and CUDA's on a
+# card, compiled for the host, or emulated.
+KERNELS = [
+    "parity",
+    "layouts",
+    "gradients",
+    "edges",
+    "noise",
+    "elbo",
+    "memory",
+    "ops",
+    "properties",
+]
+KERNELS += ["draw", "distributions", "weights", "scales", "row_gradients", "region"]
+KERNELS += ["reduction_count"]
+
 # Whether the kernels are a card's machine code, on one or emulated, for which the contract has
 # limits of its own: conftest.py says so.
 machine_code = False

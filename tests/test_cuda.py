@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 import vae_ext
 from tests.cases import REDUCING
+from tests.devices import KERNELS
 from tests.tolerances import assert_within
 from tests.training import losses
 from vae_ext._native import library as native
@@ -26,8 +27,8 @@ pytestmark = pytest.mark.cuda
 
 ROOT = Path(__file__).resolve().parent.parent
 CUDA = torch.device("cuda")
-FILES = ["parity", "layouts", "gradients", "edges", "noise", "elbo", "errors", "memory", "ops"]
-FILES += ["compile", "modes"]
+FILES = [*KERNELS, "errors", "compile", "modes", "counts", "count_distributions", "objectives"]
+FILES += ["estimators", "multivariate", "nn"]
 
 
 def test_the_tests_of_the_cpu_kernels(pytestconfig: pytest.Config) -> None:

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 import vae_ext
 from tests import sharded_checks
+from tests.devices import KERNELS
 from tests.processes import spawn
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -123,19 +124,6 @@ def test_every_op_has_a_cuda_kernel(library: Path, tmp_path: Path) -> None:
     assert "ops" in done.stdout
 
 
-ON_HOST = [
-    "parity",
-    "layouts",
-    "gradients",
-    "edges",
-    "noise",
-    "elbo",
-    "memory",
-    "ops",
-    "properties",
-]
-ON_HOST += ["draw", "distributions", "weights", "scales", "row_gradients", "region"]
-ON_HOST += ["reduction_count"]
 SLOWEST = ("accuracy", "parity", "gradients", "distributions", "properties", "weights")
 
 
@@ -156,7 +144,7 @@ def parts(on_host: Path) -> Iterator[ctypes.CDLL]:
     assert "csrc/cuda" not in torch._C._dispatch_dump("vae_ext::gaussian_kl")
 
 
-@pytest.mark.parametrize("tests", ["tests/accuracy", *(f"tests/test_{n}.py" for n in ON_HOST)])
+@pytest.mark.parametrize("tests", ["tests/accuracy", *(f"tests/test_{n}.py" for n in KERNELS)])
 def test_the_kernels_on_the_host(on_host: Path, tests: str) -> None:
     """The tests of the CPU kernels pass on the .cu files, launch geometry, barriers and all. Of the
     many cases of the slowest one in three: `make cuda-emulate ARGS=--full` has all of them."""

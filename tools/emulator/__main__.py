@@ -24,6 +24,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
+from tests.devices import KERNELS
+
 from ..budget import exceeded
 from . import model
 from .build import Emulator
@@ -34,10 +36,6 @@ BUDGET = ROOT / "tools/emulator/budget.json"
 PAGE = ROOT / "docs/emulator.md"
 MARKS = ("<!-- table -->", "<!-- end of table -->")
 
-# The tests of the CPU's kernels that say something of others, too.
-SUITE = ["parity", "layouts", "gradients", "edges", "noise", "elbo", "memory", "ops", "properties"]
-SUITE += ["draw", "distributions", "weights", "scales", "row_gradients", "machine_code", "region"]
-SUITE += ["reduction_count"]
 # The extreme words are the formulas' matter, which the host tests anyway.
 LEFT_OUT = ["tests/test_noise.py::test_extreme_words"]
 
@@ -50,7 +48,7 @@ def pytest_command(folder: Path, architecture: int, tests: list[str]) -> list[st
 
 def run_suite(folder: Path, architecture: int) -> bool:
     passed = True
-    tests = ["tests/accuracy", *(f"tests/test_{name}.py" for name in SUITE)]
+    tests = ["tests/accuracy", *(f"tests/test_{name}.py" for name in [*KERNELS, "machine_code"])]
     for test in tests:
         done = subprocess.run(
             pytest_command(folder, architecture, [test]),
