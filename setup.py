@@ -1,4 +1,5 @@
-"""Builds the native libraries: vae_ext._C, with the ops and the CPU kernels, and vae_ext._cuda.
+"""Builds the native libraries: vae_ext._C, with the ops and the CPU kernels, vae_ext._cuda, and
+vae_ext._node_<version>, with the ops' autograd nodes for the torch that is here.
 Everything else about the package is in pyproject.toml.
 
 Environment:
@@ -7,6 +8,8 @@ Environment:
                              (default) | never | required
     VAE_EXT_CUDA_ARCHS=...   their architectures, as TORCH_CUDA_ARCH_LIST takes them (which is read
                              too); default: those of the cards present, else 7.5, 8.0, 9.0 and PTX
+    VAE_EXT_NODE=auto|0|1    the autograd nodes: if they can be built (default) | never | required;
+                             without them Python's Functions serve, slower for small tensors
     VAE_EXT_DEBUG=1          no optimization, debug symbols, assertions
     VAE_EXT_SANITIZE=1       debug build under the address and undefined-behaviour sanitizers
     MAX_JOBS=n               compile at most n files at once
@@ -23,6 +26,7 @@ from types import ModuleType
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import BaseError
 
 ROOT = Path(__file__).resolve().parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "vae_ext/_version.py").read_text()).group(1)
@@ -73,14 +77,25 @@ def cuda_archs(tools: ModuleType) -> str:
     return tools.DEFAULT_ARCHS
 
 
-def compile_flags() -> list[str]:
+def common_flags() -> list[str]:
     flags = [
         "-std=c++20",
         "-Wall",
         "-Wextra",
-        # The stable-ABI headers have unused parameters.
+        # torch's headers have unused parameters.
         "-Wno-unused-parameter",
         "-fvisibility=hidden",
+    ]
+    if flag("VAE_EXT_SANITIZE"):
+        return [*flags, "-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined"]
+    if flag("VAE_EXT_DEBUG"):
+        return [*flags, "-O0", "-g"]
+    return [*flags, "-O3", "-g0"]
+
+
+def compile_flags() -> list[str]:
+    return [
+        *common_flags(),
         # Let comparisons and square roots vectorize. Nothing here reads errno or traps; NaN, inf
         # and the order of operations keep their meaning.
         "-fno-math-errno",
@@ -88,11 +103,22 @@ def compile_flags() -> list[str]:
         "-DTORCH_TARGET_VERSION=0x020a000000000000ULL",
         f'-DVAE_EXT_VERSION="{VERSION}"',
     ]
-    if flag("VAE_EXT_SANITIZE"):
-        return [*flags, "-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined"]
-    if flag("VAE_EXT_DEBUG"):
-        return [*flags, "-O0", "-g"]
-    return [*flags, "-O3", "-g0"]
+
+
+def choice(name: str) -> str:
+    value = os.environ.get(name, "auto").lower()
+    if value not in ("auto", "0", "1"):
+        sys.exit(f"vae_ext: {name} was {value!r}, expected auto, 0 or 1")
+    return value
+
+
+def node_name() -> str:
+    """Its torch's version in its name, so that no other ever loads it (vae_ext/_native/node.py)."""
+    if importlib.util.find_spec("torch") is None:
+        return "vae_ext._node"
+    import torch
+
+    return "vae_ext._node_" + re.sub(r"\W", "_", torch.__version__)
 
 
 def extensions() -> list[Extension]:
@@ -108,9 +134,12 @@ def extensions() -> list[Extension]:
     )
     link = ["-fsanitize=address,undefined"] if flag("VAE_EXT_SANITIZE") else []
     found = [Extension("vae_ext._C", sources, depends=headers, extra_link_args=link)]
-    wanted = os.environ.get("VAE_EXT_CUDA", "auto").lower()
-    if wanted not in ("auto", "0", "1"):
-        sys.exit(f"vae_ext: VAE_EXT_CUDA was {wanted!r}, expected auto, 0 or 1")
+    wanted = choice("VAE_EXT_NODE")
+    if wanted != "0":
+        node = [str(p.relative_to(ROOT)) for p in ROOT.glob("csrc/node/*.cpp")]
+        optional = wanted == "auto"
+        found.append(Extension(node_name(), node, extra_link_args=link, optional=optional))
+    wanted = choice("VAE_EXT_CUDA")
     if wanted != "0":
         kernels = [str(p.relative_to(ROOT)) for p in sorted(ROOT.glob("csrc/cuda/*.cu"))]
         found.append(Extension("vae_ext._cuda", kernels, optional=wanted == "auto"))
@@ -137,17 +166,37 @@ def build_command() -> type[build_ext]:
         def build_extensions(self) -> None:
             import pybind11
 
-            cuda = [e for e in self.extensions if e.name == "vae_ext._cuda"]
-            self.extensions = [e for e in self.extensions if e not in cuda]
+            found = {e.name.removeprefix("vae_ext.").partition("_")[2]: e for e in self.extensions}
             for extension in self.extensions:
                 extension.include_dirs = [pybind11.get_include(), *include_paths()]
                 extension.library_dirs = library_paths()
                 # Only the stable C interface of these is used: no symbol changes between releases.
                 extension.libraries = ["c10", "torch", "torch_cpu"]
                 extension.extra_compile_args = compile_flags()
+            self.extensions = [found["C"]]
             super().build_extensions()
-            for extension in cuda:
-                self.build_cuda(extension)
+            for name, extension in found.items():
+                if name.startswith("node"):
+                    self.build_node(extension)
+            if "cuda" in found:
+                self.build_cuda(found["cuda"])
+
+        def build_node(self, extension: Extension) -> None:
+            extension.libraries = [*extension.libraries, "torch_python"]
+            extension.extra_compile_args = common_flags()
+            built, self.extensions = self.extensions, [extension]
+            try:
+                super().build_extensions()
+            except (BaseError, RuntimeError) as error:
+                if not extension.optional:
+                    raise
+                print(
+                    f"vae_ext: no autograd nodes are built, without which small tensors take "
+                    f"longer: {error}",
+                    flush=True,
+                )
+                self.extensions = []
+            self.extensions = built + self.extensions
 
         def build_cuda(self, extension: Extension) -> None:
             tools = cuda_tools()

@@ -1,6 +1,7 @@
 """Options and fixtures shared by all tests.
 
 pytest --device cuda            the same tests on CUDA tensors
+pytest --without-nodes         with autograd's Functions in Python
 pytest --cuda-on-host LIBRARY   the same tests on the CUDA kernels, compiled for the host
 pytest --cuda-emulated FOLDER   the same tests on the machine code of the CUDA kernels, emulated
 pytest --one-in N               one of N tests of each function, the same ones each time
@@ -22,6 +23,7 @@ from hypothesis import HealthCheck, settings
 
 import vae_ext
 from tests import devices
+from vae_ext import _ops
 
 if TYPE_CHECKING:
     pass
@@ -64,6 +66,7 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.addoption("--without-nodes", action="store_true")
     parser.addoption("--cuda-on-host", metavar="LIBRARY")
     parser.addoption("--cuda-emulated", metavar="FOLDER")
     parser.addoption("--one-in", type=int, default=1, metavar="N", help="so many of the tests")
@@ -90,6 +93,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # Before the tests are imported: some have tensors at module level.
     if config.getoption("--device") != "cpu":
         torch.set_default_device(config.getoption("--device"))
+    if config.getoption("--without-nodes"):
+        _ops.by_node = None
     library = config.getoption("--cuda-on-host")
     if library:
         torch.ops.load_library(library)  # its kernels replace those of the CPU key
@@ -122,6 +127,8 @@ def pytest_terminal_summary(
 ) -> None:
     for name, package in LEFT_OUT.items():
         terminalreporter.write_line(f"{name} is left out: {package} is not installed")
+    if config.getoption("--without-nodes"):
+        terminalreporter.write_line("without nodes")
     library = config.getoption("--cuda-on-host")
     if library:
         launches = ctypes.CDLL(library).launches()

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 import vae_ext
+from tests import devices
 
 D, N = 5, 2  # of x and of z
 
 
 class Model:
     def __init__(self, seed: int = 0) -> None:
-        g = torch.Generator().manual_seed(seed)
+        g = devices.generator().manual_seed(seed)
         self.w = torch.randn(D, N, dtype=torch.float64, generator=g).requires_grad_()
         self.b = torch.randn(D, dtype=torch.float64, generator=g).requires_grad_()
         self.log_s2 = torch.tensor(-0.4, dtype=torch.float64).requires_grad_()
@@ -98,6 +99,6 @@ class Encoder:
 
 
 def encoder(seed: int = 1) -> Encoder:
-    g = torch.Generator().manual_seed(seed)
+    g = devices.generator().manual_seed(seed)
     mu, logvar = (torch.randn(N, dtype=torch.float64, generator=g) for _ in range(2))
     return Encoder(mu.requires_grad_(), logvar.requires_grad_())

@@ -286,8 +286,6 @@ def test_zeros_do_not_matter_to_their_neighbours(zeros: float, simd: str) -> Non
 def test_a_dispersion_for_each_gene(rows: int, genes: int) -> None:
     """Its gradient is summed in the kernel: as one for each element is, in no more memory, and in
     one order at every thread count."""
-    from tests.devices import allocated_by
-
     mean, x = torch.rand(rows, genes), torch.poisson(torch.rand(rows, genes))
     theta = (torch.rand(genes) + 0.1).requires_grad_()
     wide = theta.detach().double().expand(rows, genes).clone().requires_grad_()
@@ -305,14 +303,16 @@ def test_a_dispersion_for_each_gene(rows: int, genes: int) -> None:
     assert all(torch.equal(found[0], g) for g in found)
     size = full.abs().sum(0).float()
     assert bool(((found[0] - full.sum(0)).abs() <= 1e-6 * (size + 1)).all())
-    used = allocated_by(lambda: torch.autograd.grad(out, theta, ones))
-    assert used <= 4 * genes + 64
+    used = devices.allocated_by(lambda: torch.autograd.grad(out, theta, ones))
+    # CUDA's has a sum in double for each row of blocks, too.
+    assert used <= 4 * genes + (8 * genes * min(rows, 64) + 1024 if devices.cuda_kernels else 64)
 
 
 def test_what_is_refused() -> None:
     m, x = torch.rand(2, 3), torch.ones(2, 3)
-    with pytest.raises(ValueError, match="target had the value -1, expected values of at least 0"):
-        nb(m, -x, m)
+    if devices.device().type == "cpu":  # values on a GPU would have to be waited for
+        with pytest.raises(ValueError, match="target had the value -1, expected values of at lea"):
+            nb(m, -x, m)
     with pytest.raises(ValueError, match="target required a gradient, expected counts"):
         nb(m, x.clone().requires_grad_(), m)
     with pytest.raises(RuntimeError, match="target required a gradient"):

@@ -8,15 +8,22 @@ import torch
 from torch import Tensor
 
 from ._native import library
-from ._native.dispatch import BY_OP, REFERENCE, SHARDED
+from ._native.dispatch import BY_OP, DIRECT, REFERENCE, SHARDED
 from ._native.ops import call
 from ._reference.ops import PLAIN
 
 FUNCTIONS: dict[str, Any] = {}
+# The numbers of their nodes, and what calls those, where there are any.
+NODES: dict[str, int] = {}
+by_node: Any = None
 if library.available:
-    from ._autograd import DIRECT
+    from ._autograd import DIRECT as DIRECT_FUNCTIONS
+    from ._native import node
 
-    FUNCTIONS.update(DIRECT)
+    FUNCTIONS.update(DIRECT_FUNCTIONS)
+    if (nodes := node.load()) is not None:
+        NODES.update((name, node.declare(nodes, function)) for name, function in FUNCTIONS.items())
+        by_node = nodes.apply
 # Beside the Functions that have them, since compilers do not look into a Function.
 OPS = {name: function.op for name, function in FUNCTIONS.items()}
 
@@ -31,6 +38,10 @@ def run(
     """An op of its tensors and its numbers, by the way that :func:`dispatch.route` found; with its
     derivative where a gradient is needed. `expected`, of a formula: the incoming gradient for which
     those of a scalar are written in one pass with it."""
+    if way == DIRECT and by_node is not None:
+        found = by_node(NODES[name], tensors, options, expected)
+        if found is not NotImplemented:
+            return found
     if way == REFERENCE:
         return PLAIN[name](tensors, options)
     if way == SHARDED:

@@ -124,7 +124,8 @@ std::array<MaybeTensor, N> gradients_with_rows(const Launcher& launcher, const R
   with_variant(lead.scalar_type(), is_double, columns, make, [&](auto variant, const auto& body) {
     using V = decltype(variant);
     chosen.emplace(plan.numel / columns, columns, V::kWidth);
-    workspace = empty({kMaxRows, chosen->down, columns}, ScalarType::Double, lead);
+    const int64_t sums = kMaxRows - std::count(rows.begin(), rows.end(), -1);
+    workspace = empty({sums, chosen->down, columns}, ScalarType::Double, lead);
     launcher(column_sums_kernel<V, std::decay_t<decltype(body)>>, chosen->blocks(), body, *chosen,
              static_cast<double*>(workspace->data_ptr()));
   });

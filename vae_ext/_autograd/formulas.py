@@ -23,7 +23,7 @@ from .._formulas import FORMULAS, Formula
 from .._native.ops import OPS, call, op
 from .._reference import REDUCTION_NAMES
 from .._reference.numerics import arithmetic_dtype, divisor
-from .function import OUTPUT_MASKS, Found, Maybe, NativeFunction, only_needed
+from .function import OUTPUT_MASKS, Found, Graph, Maybe, NativeFunction, only_needed
 
 SCALAR = (REDUCTIONS["sum"], REDUCTIONS["mean"], REDUCTIONS["batchmean"])
 NONE, EVENT = REDUCTIONS["none"], REDUCTIONS["event"]
@@ -133,8 +133,11 @@ class OnePassFunction(FormulaFunction):
 
 
 def function_of(formula: Formula, base: type[FormulaFunction]) -> type[FormulaFunction]:
+    # All but the weights, and counts.
+    served = (i for i in range(len(formula.tensors) - 1) if i != 1 or formula.target_gradient)
     members = {
         "name": formula.op,
+        "graph": Graph(tuple(served)),
         "n_tensors": len(formula.tensors),
         "target_gradient": formula.target_gradient,
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,11 +30,27 @@ OUTPUT_MASKS = {
 }
 
 
+class Graph(NamedTuple):
+    """What is known of an op as a node of autograd's graph, here and in C++ (csrc/node)."""
+
+    served: tuple[int, ...]  # the inputs whose gradients the backward op gives
+    first_saved: int = 0  # the inputs before it are not kept
+    outputs: int = 1
+    incoming: int = 1  # the first outputs, whose gradients the backward op takes
+    left_out: int = 0  # of the options, at their end, which the backward op does not take
+    differentiable: tuple[int, ...] = ()  # bit i for output i, by the last option; else all
+    passes_through: bool = False  # the gradient of a single sample is that of its mean
+
+    def has_gradient(self, output: int, options: tuple[Any, ...]) -> bool:
+        return not self.differentiable or bool(self.differentiable[options[-1]] >> output & 1)
+
+
 class NativeFunction(torch.autograd.Function):
     """A subclass names its op and the number of tensors that the op takes first. It defines
     `forward` and `gradients`, by native ops."""
 
     name: ClassVar[str]
+    graph: ClassVar[Graph]
     op: ClassVar[Any]
     backward_op: ClassVar[Any]
     n_tensors: ClassVar[int]
@@ -72,7 +88,7 @@ class NativeFunction(torch.autograd.Function):
         raise NotImplementedError
 
     @staticmethod
-    def inputs(ctx: Any) -> Sequence[Maybe]:
+    def inputs(ctx: Any, grads: Sequence[Maybe]) -> Sequence[Maybe]:  # noqa: ARG004
         """The tensors that `formula` takes, in a backward pass."""
         saved: tuple[Maybe, ...] = ctx.saved_tensors
         return saved
@@ -84,6 +100,8 @@ def needs_formula(grads: Sequence[Maybe]) -> bool:
         return not torch.compiler.is_compiling()
     if torch._C._are_functorch_transforms_active():
         return True
+    if torch.compiler.is_compiling():  # compiled autograd, which looks into this
+        return False
     # torch.autograd.grad(is_grads_batched=True) has a vmap of its own.
     return any(g is not None and is_legacy_batchedtensor(g) for g in grads)
 
@@ -95,7 +113,7 @@ def gradients_of_formula(
     grads: Sequence[Maybe],
 ) -> list[Maybe]:
     """The gradients of a Function's formula, as functions of its inputs and of what came in."""
-    inputs = function.inputs(ctx)
+    inputs = function.inputs(ctx, grads)
     create_graph = torch.is_grad_enabled()
 
     def variable(t: Maybe, w: bool) -> Maybe:

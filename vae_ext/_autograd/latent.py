@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .._native.ops import OPS, call
 from .._reference import KL, Z
-from .function import OUTPUT_MASKS, Found, Maybe, NativeFunction, only_needed
+from .function import OUTPUT_MASKS, Found, Graph, Maybe, NativeFunction, only_needed
 
 
 def noise_gradient(grad_z: Maybe, logvar: Tensor, noise: Tensor) -> Any:
@@ -24,21 +24,24 @@ class Reparameterize(NativeFunction):
 
     name = "reparameterize"
     n_tensors = 4
+    # mu is not kept: no gradient depends on it.
+    graph = Graph(served=(0, 1), first_saved=1, passes_through=True)
 
     @staticmethod
     def forward(
         ctx: Any, mu: Tensor, logvar: Tensor, noise: Maybe, seed: Maybe, options: tuple[int, ...]
     ) -> Any:
-        # mu is not kept: no gradient depends on it.
         ctx.save_for_backward(logvar, noise, seed)
         ctx.options = options
-        ctx.mu_dtype, ctx.mu_shape = mu.dtype, mu.shape
         return call(Reparameterize.op, mu, logvar, noise, seed, *options)
 
     @staticmethod
-    def inputs(ctx: Any) -> Sequence[Maybe]:
+    def inputs(ctx: Any, grads: Sequence[Maybe]) -> Sequence[Maybe]:
+        (grad_z,) = grads
         logvar, *noise = ctx.saved_tensors
-        mu = logvar.new_zeros(ctx.mu_shape, dtype=ctx.mu_dtype)
+        assert grad_z is not None
+        shape = grad_z.shape[1:] if ctx.options[-1] else grad_z.shape
+        mu = logvar.new_zeros(shape, dtype=grad_z.dtype)
         return (mu.requires_grad_(ctx.needs_input_grad[0]), logvar, *noise)
 
     @staticmethod
@@ -55,7 +58,7 @@ class Reparameterize(NativeFunction):
             if n_samples:
                 grad_mu = of_samples
         return (
-            grad_mu.to(ctx.mu_dtype) if needed[0] else None,
+            grad_mu if needed[0] else None,  # which autograd converts to the dtype of mu
             grad_logvar if needed[1] else None,
             noise_gradient(grad_z, logvar, noise) if needed[2] else None,
             None,
@@ -77,24 +80,24 @@ class SamplingFunction(NativeFunction):
         ctx.options = options
         ctx.set_materialize_grads(False)  # an output that is not used costs nothing
         outputs = call(function.op, mu, logvar, noise, seed, *options)
-        function.mark(ctx, outputs)
+        has = function.graph.has_gradient
+        ctx.mark_non_differentiable(*(o for i, o in enumerate(outputs) if not has(i, options)))
         return outputs
 
     @staticmethod
-    def mark(ctx: Any, outputs: tuple[Tensor, ...]) -> None:
-        """Says which outputs have no gradient."""
-
-    @staticmethod
-    def of_backward(options: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The options that the backward op takes."""
-        return options
+    def backward(ctx: Any, *grads: Maybe) -> Any:
+        # Of an output without a gradient there is one too, of zeros.
+        has = ctx._forward_cls.graph.has_gradient
+        asked = [g if has(i, ctx.options) else None for i, g in enumerate(grads)]
+        return NativeFunction.backward(ctx, *asked)
 
     @staticmethod
     def gradients(ctx: Any, needed: tuple[bool, ...], *grads: Maybe) -> Found:
         if all(g is None for g in grads):
             return None, None, None, None
         function = ctx._forward_cls
-        options, mask = function.of_backward(ctx.options), OUTPUT_MASKS[needed[:2]]
+        options = ctx.options[: len(ctx.options) - function.graph.left_out]
+        mask = OUTPUT_MASKS[needed[:2]]
         found = call(function.backward_op, *grads, *ctx.saved_tensors, *options, mask)
         return (*only_needed(found, needed[:2]), None, None)
 
@@ -103,6 +106,7 @@ class ReparameterizeWithKL(SamplingFunction):
     """Options of Reparameterize; then count, event_dims, reduction."""
 
     name = "reparameterize_with_kl"
+    graph = Graph(served=(0, 1), outputs=2, incoming=2)
 
     @staticmethod
     def gradients(ctx: Any, needed: tuple[bool, ...], *grads: Maybe) -> Found:
@@ -120,21 +124,6 @@ class Latent(SamplingFunction):
     bounds, low, high, count, event_dims, reduction, dim, outputs."""
 
     name = "latent"
-
-    @staticmethod
-    def mark(ctx: Any, outputs: tuple[Tensor, ...]) -> None:
-        z, kl = outputs
-        if ctx.options[-1] == Z:
-            ctx.mark_non_differentiable(kl)
-        elif ctx.options[-1] == KL:
-            ctx.mark_non_differentiable(z)
-
-    @staticmethod
-    def of_backward(options: tuple[Any, ...]) -> tuple[Any, ...]:
-        return options[:-1]
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Maybe) -> Any:
-        outputs = ctx.options[-1]  # of the other there is a gradient too, of no elements
-        asked = [g if outputs & bit else None for bit, g in zip((Z, KL), grads, strict=True)]
-        return NativeFunction.backward(ctx, *asked)
+    graph = Graph(
+        served=(0, 1), outputs=2, incoming=2, left_out=1, differentiable=(0, Z, KL, Z | KL)
+    )

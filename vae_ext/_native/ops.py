@@ -15,6 +15,8 @@ def op(name: str) -> Any:
 
 def call(native_op: Any, *args: Any) -> Any:
     """An op from inside an autograd Function, or where no gradient is wanted: straight to its
-    kernel."""
+    kernel. Compiled autograd, which looks into this, has no gradients to see to."""
+    if torch.compiler.is_dynamo_compiling():
+        return native_op(*args)
     with torch._C._AutoDispatchBelowAutograd():
         return native_op(*args)
