@@ -304,8 +304,8 @@ def test_a_dispersion_for_each_gene(rows: int, genes: int) -> None:
     size = full.abs().sum(0).float()
     assert bool(((found[0] - full.sum(0)).abs() <= 1e-6 * (size + 1)).all())
     used = devices.allocated_by(lambda: torch.autograd.grad(out, theta, ones))
-    # CUDA's has a sum in double for each row of blocks, too.
-    assert used <= 4 * genes + (8 * genes * min(rows, 64) + 1024 if devices.cuda_kernels else 64)
+    # CUDA's has sums in double for rows of blocks, too: for few rows, as many as for every second.
+    assert used <= 4 * genes + (4 * genes * rows + 1024 if devices.cuda_kernels else 64)
 
 
 def test_what_is_refused() -> None:
