@@ -2,6 +2,7 @@
 
     python -m benchmarks --ops sample_kl --sizes 128x20 256x4096 --threads 2
     python -m benchmarks --full --dtypes float32 bfloat16 --out results/here
+    python -m benchmarks --simd avx2 --ops kl --baselines eager compile compile-max
 
 All contenders take turns within each round. "limit" is the time of a copy of as many bytes as the
 op must move, in the same rounds.
@@ -13,6 +14,7 @@ import argparse
 import csv
 import json
 import os
+import sys
 from pathlib import Path
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler announces itself at every step
@@ -23,10 +25,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+import vae_ext
+
 from . import machine, training
 from .harness import Timing, interleave, summarize
 from .memory import peak_bytes, saved_bytes
-from .ops import BASELINES, OPS, Contest
+from .ops import BASELINES, DEFAULT_BASELINES, OPS, Contest
 
 DTYPES = {
     "float32": torch.float32,
@@ -72,7 +76,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--dtypes", nargs="+", choices=tuple(DTYPES), default=["float32"])
     parser.add_argument("--devices", nargs="+", choices=("cpu", "cuda"), default=["cpu"])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--baselines", nargs="*", choices=BASELINES, default=list(BASELINES))
+    parser.add_argument("--simd", choices=vae_ext.simd_levels(), help="an instruction set, for all")
+    parser.add_argument("--baselines", nargs="*", choices=BASELINES, default=DEFAULT_BASELINES)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--training", action="store_true", help="whole training steps, too")
     quick = parser.add_mutually_exclusive_group()
@@ -80,6 +85,18 @@ def parse() -> argparse.Namespace:
     quick.add_argument("--full", action="store_true", help="sizes from 1 to 2^24, or 2^28 on a GPU")
     parser.add_argument("--out", type=Path, help="write OUT.json and OUT.csv")
     return parser.parse_args()
+
+
+def restrict(level: str) -> None:
+    """This program again, in which torch and its compiler have no more than this instruction set.
+    They look once, as they start."""
+    settings = {
+        "VAE_EXT_SIMD": level,
+        "ATEN_CPU_CAPABILITY": "default" if level == "baseline" else level,
+    }
+    if any(os.environ.get(name) != value for name, value in settings.items()):
+        command = [sys.executable, "-m", "benchmarks", *sys.argv[1:]]
+        os.execve(sys.executable, command, {**os.environ, **settings})
 
 
 def gigabytes_per_second(size_in_bytes: int, milliseconds: float) -> float:
@@ -111,6 +128,7 @@ def measure(
         "columns": shape[1],
         "dtype": dtype,
         "device": device.type,
+        "simd": vae_ext.simd_level(),
         "bytes": contest.bytes,
         "times": summarize(samples),
         "saved_words": {name: n / word / elements for name, n in saved.items()},
@@ -173,6 +191,8 @@ def write(
 
 def main() -> None:
     args = parse()
+    if args.simd:
+        restrict(args.simd)
     torch.set_num_threads(args.threads)
     console = Console()
     if not console.is_terminal:

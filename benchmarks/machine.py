@@ -42,6 +42,7 @@ def describe(device: torch.device) -> dict[str, object]:
         "platform": platform.platform(),
         "processor": processor(),
         "simd": vae_ext.simd_level(),
+        "torch_simd": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "device": device.type,
     }

@@ -72,6 +72,18 @@ def region_row(result: dict[str, Any]) -> str:
     return f"| {' | '.join([result['what'], *cells])} | {region['p50'] / whole['p50']:.2f} × |"
 
 
+def environment_row(result: dict[str, Any]) -> str:
+    """Likewise of benchmarks/environments.py: ours in milliseconds, and eager's to it."""
+    cells = [result["what"]]
+    for times in result["times"].values():
+        ours, eager = times["vae_ext"], times["eager"]
+        cells += [
+            "{p50:.3g} ({p20:.3g}–{p80:.3g})".format(**ours),
+            f"{eager['p50'] / ours['p50']:.1f}",
+        ]
+    return f"| {' | '.join(cells)} |"
+
+
 def slower(results: list[dict[str, Any]]) -> list[str]:
     """The cells in which another contender was faster by more than the clock's noise, 3 %."""
     found = []
