@@ -76,9 +76,11 @@ format: $(VENV)/lint.stamp
 check-install: $(VENV)/base.stamp
 	sh tools/check_install.sh $(abspath $(BIN)/python)
 
-# The README's pictures, from the committed results.
+# The README's pictures, and the tables of docs/cpu.md and docs/gpu.md, from the committed results.
 pictures: $(VENV)/test.stamp
-	$(BIN)/python -m benchmarks.plot benchmarks/results/*.json --out docs/pictures
+	$(BIN)/python -m benchmarks.cpu_page
+	$(BIN)/python -m benchmarks.gpu_page
+	$(BIN)/python -m benchmarks.plot benchmarks/results/cpu-*-float32.json --out docs/pictures
 
 # The suite on another torch, by the library that was built with the pinned one: make check-torch
 # TORCH=2.10.0, say. Other versions than the pinned are downloads of several GB.

@@ -1,28 +1,8 @@
-"""Print result files as the README's tables: python -m benchmarks.table RESULT.json ..."""
+"""Measured results as rows of the pages' tables."""
 
 from __future__ import annotations
 
-import argparse
-import json
-from pathlib import Path
 from typing import Any
-
-SIZES = [(128, 20), (256, 4096), (256, 16384)]
-
-
-def rows(results: list[dict[str, Any]]) -> list[str]:
-    found = []
-    for r in results:
-        if (r["rows"], r["columns"]) not in SIZES:
-            continue
-        times = {name: t["p50"] for name, t in r["times"].items()}
-        ours = times["vae_ext"]
-        cells = [r["op"], f"{r['rows']} × {r['columns']}"]
-        cells += [f"{times[n]:.3f}" for n in ("eager", "distributions", "compile", "vae_ext")]
-        cells += [f"{times[n] / ours:.1f}" for n in ("eager", "distributions", "compile")]
-        cells.append(f"{100 * times['copy'] / ours:.0f} %")
-        found.append(f"| {' | '.join(cells)} |")
-    return found
 
 
 def training_rows(steps: list[dict[str, Any]]) -> list[str]:
@@ -93,18 +73,3 @@ def slower(results: list[dict[str, Any]]) -> list[str]:
         where = f"{r['op']} {r['rows']} × {r['columns']}"
         found += [f"{where} ({n} {ratio:.2f} ×)" for n, ratio in ratios.items() if ratio < 0.97]
     return found
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("results", nargs="+", type=Path)
-    for file in parser.parse_args().results:
-        document = json.loads(file.read_text())
-        print(file.name)
-        print(*rows(document["results"]), sep="\n")
-        print(*training_rows(document["training"]), sep="\n")
-        print("slower:", "; ".join(slower(document["results"])))
-
-
-if __name__ == "__main__":
-    main()

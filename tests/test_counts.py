@@ -375,3 +375,11 @@ def test_loss() -> None:
         torch.testing.assert_close(got, kl - want)
         module = vae_ext.nn.ELBOLoss(name, reduction="event", **parameters)
         torch.testing.assert_close(module(mean, x, mu, logvar), kl - want)
+
+
+def test_what_torch_leaves_out_of_a_poisson() -> None:
+    """As docs/cpu.md says of F.poisson_nll_loss: Stirling's series after its leading terms."""
+    two = torch.full((1,), 2.0)
+    theirs = -torch.nn.functional.poisson_nll_loss(two, two, log_input=False, full=True)
+    ours = vae_ext.poisson_log_likelihood(two, two, event_dims=0, reduction="sum")
+    assert abs(float(theirs - ours)) == pytest.approx(0.041, abs=5e-4)

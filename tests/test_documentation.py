@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import vae_ext
-from benchmarks import gpu_page, table
+from benchmarks import cpu_page, gpu_page, table
 from tests.rows import public
 from tests.test_modes import FORWARD
 from tests.test_onnx import REFUSED as ONNX_REFUSED
@@ -92,6 +92,13 @@ def test_the_page_of_the_gpu() -> None:
     assert gpu_page.page(text) == text
     for baseline in ("eager", "compile"):
         assert gpu_page.gains(baseline) in README.replace("\n", " ")
+
+
+@pytest.mark.parametrize("name", cpu_page.TABLES)
+def test_the_tables_of_the_cpu(name: str) -> None:
+    """As `python -m benchmarks.cpu_page` writes them from the results."""
+    text = (ROOT / name).read_text()
+    assert cpu_page.page(name, text) == text
 
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]

@@ -21,6 +21,7 @@ from torch.distributions import Normal
 
 import vae_ext
 
+from . import _ops
 from . import _reference as reference
 from ._formulas import GAUSSIAN_KL, LIKELIHOODS, Likelihood
 from ._native import library
@@ -254,6 +255,8 @@ def main() -> int:
     if library.available:
         levels = ", ".join(vae_ext.simd_levels())
         print(f"native library: by g++ {library.compiler}; instruction sets {levels}")
+        nodes = "in Python, since none were built for this torch"
+        print(f"autograd nodes: {nodes if _ops.by_node is None else 'in C++'}")
     print(
         f"CUDA kernels: {'loaded' if library.cuda_available else library.cuda_unavailable_reason}"
     )

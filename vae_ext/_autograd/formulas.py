@@ -5,7 +5,8 @@ while the inputs are in registers, for the incoming gradient that a loss gives: 
 subtracts a log-likelihood, 1 or a beta where it adds a divergence. In backward it is multiplied by
 what came instead, if anything else did.
 The inputs would be alive until then anyway and the gradient's memory would be needed then, so the
-peak is no higher.
+peak of a loss is no higher. Where a loss has many terms, as one for each level of a hierarchy, all
+of their gradients are there at once.
 """
 
 from __future__ import annotations

@@ -1,0 +1,147 @@
+"""The tables of docs/cpu.md and of the README, from the committed results.
+
+python -m benchmarks.cpu_page
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .table import environment_row, slower, training_rows
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks/results"
+LEVELS = {"avx512": "AVX-512", "avx2": "AVX2"}
+Row = dict[str, Any]
+# Of the README.
+SOME = ("sample_kl", "sample", "packed", "draw_16", "kl", "kl_batchmean", "bernoulli", "gaussian")
+SOME_SIZES = ((128, 20), (256, 16384))
+
+
+def document(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    return found
+
+
+def results(kind: str) -> dict[str, list[Row]]:
+    """Of each instruction set, in the same order."""
+    return {level: document(f"cpu-{level}-{kind}")["results"] for level in LEVELS}
+
+
+def lines(head: list[str], rows: list[list[str]], left: int) -> str:
+    rule = ["---"] * left + ["---:"] * (len(head) - left)
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, rule, *rows])
+
+
+def size(row: Row) -> str:
+    return f"{row['rows']} × {row['columns']}"
+
+
+def ratio(row: Row, baseline: str) -> str:
+    return f"{row['times'][baseline]['p50'] / row['times']['vae_ext']['p50']:.1f}"
+
+
+def speed(chosen: Callable[[Row], bool], baselines: tuple[str, ...]) -> str:
+    """Milliseconds, how many times longer others take, and a copy's part, on both."""
+    head, rows = ["op", "size"], []
+    for name in LEVELS.values():
+        head += [f"{name}: ms", *(f"{b} / ours" for b in baselines), "copy"]
+    for pair in zip(*results("float32").values(), strict=True):
+        if not chosen(pair[0]):
+            continue
+        cells = [pair[0]["op"], size(pair[0])]
+        for row in pair:
+            times = row["times"]
+            cells.append(f"{times['vae_ext']['p50']:.3f}")
+            cells += [ratio(row, b) for b in baselines]
+            cells.append(f"{100 * times['copy']['p50'] / times['vae_ext']['p50']:.0f} %")
+        rows.append(cells)
+    return lines(head, rows, 2)
+
+
+def all_speeds() -> str:
+    return speed(lambda _: True, ("eager", "distributions", "compile"))
+
+
+def some_speeds() -> str:
+    def chosen(row: Row) -> bool:
+        return row["op"] in SOME and (row["rows"], row["columns"]) in SOME_SIZES
+
+    return speed(chosen, ("eager", "compile"))
+
+
+def where_it_loses() -> str:
+    found = results("float32")
+    return "\n".join(
+        f"- {name}: {'; '.join(slower(found[level])) or 'nowhere'}."
+        for level, name in LEVELS.items()
+    )
+
+
+def halves() -> str:
+    """The times of 256 × 16384 as parts of float32's."""
+    head, rows = ["op"], {}
+    for level, found in results("halves").items():
+        ours = {(r["op"], r["dtype"]): r["times"]["vae_ext"]["p50"] for r in found}
+        for dtype in ("bfloat16", "float16"):
+            head.append(f"{LEVELS[level]}: {dtype}")
+            for op in dict.fromkeys(r["op"] for r in found):
+                cell = f"{ours[op, dtype] / ours[op, 'float32']:.2f}"
+                rows.setdefault(op, [op]).append(cell)
+    return lines(head, list(rows.values()), 1)
+
+
+def strongest() -> str:
+    head = ["op", "size", *(f"{name}: strongest / ours" for name in LEVELS.values())]
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for level, found in results("strongest").items():
+        for row in found:
+            rows.setdefault((row["op"], size(row)), {})[level] = ratio(row, "compile-max")
+    cells = [[*where, *(of.get(level, "aborts") for level in LEVELS)] for where, of in rows.items()]
+    return lines(head, cells, 2)
+
+
+def training() -> str:
+    head = ["model", "usual loss", "vae_ext", "share of the loss", "usual / vae_ext"]
+    head += ["peak, usual", "peak, vae_ext"]
+    rows = [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head))]
+    return "\n".join(rows + training_rows(document("cpu-avx512-float32")["training"]))
+
+
+def environments() -> str:
+    found = document("environments")["results"]
+    head = ["environment"]
+    for step in found[0]["times"]:
+        head += [f"{step}: ms", "eager / ours"]
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    rows = [f"| {' | '.join(cells)} |" for cells in (head, rule)]
+    return "\n".join([*rows, *map(environment_row, found)])
+
+
+TABLES: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {"speed": some_speeds, "training": training, "losses": where_it_loses},
+    "docs/cpu.md": {
+        "speed": all_speeds,
+        "losses": where_it_loses,
+        "strongest": strongest,
+        "halves": halves,
+        "environments": environments,
+    },
+}
+
+
+def page(name: str, text: str) -> str:
+    for mark, table in TABLES[name].items():
+        begin, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n\n{table()}\n\n{end}{rest.split(end)[1]}"
+    return text
+
+
+if __name__ == "__main__":
+    for name in TABLES:
+        path = ROOT / name
+        path.write_text(page(name, path.read_text()))
