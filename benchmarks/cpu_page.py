@@ -83,7 +83,8 @@ def where_it_loses() -> str:
 
 def halves() -> str:
     """The times of 256 × 16384 as parts of float32's."""
-    head, rows = ["op"], {}
+    head = ["op"]
+    rows: dict[str, list[str]] = {}
     for level, found in results("halves").items():
         ours = {(r["op"], r["dtype"]): r["times"]["vae_ext"]["p50"] for r in found}
         for dtype in ("bfloat16", "float16"):

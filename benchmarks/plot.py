@@ -44,7 +44,7 @@ def panels(results: list[dict[str, Any]]) -> tuple[Any, list[tuple[Any, list[dic
     )
     found = []
     for axis, key in zip(axes.flat, keys, strict=False):
-        axis.set_title(", ".join(key))
+        axis.set_title(", ".join(key), fontsize=9)  # some ops have long names
         axis.set_xscale("log")
         axis.set_xlabel("elements")
         axis.grid(alpha=0.3)
