@@ -327,56 +327,6 @@ def test_what_is_refused() -> None:
         torch.ops.vae_ext.poisson_log_likelihood(m, x, None, 2, None, 1, 1)
 
 
-# ---- As modules and in the loss ------------------------------------------------------------------
-
-
-def test_modules() -> None:
-    mean, x = torch.rand(4, 9) + 0.1, torch.poisson(torch.rand(4, 9))
-    log_theta = torch.nn.Parameter(torch.randn(9))
-    loss = vae_ext.nn.NegativeBinomialNLL(log_dispersion=log_theta)
-    assert [name for name, _ in loss.named_parameters()] == ["log_dispersion"]
-    want = -nb(mean, x, log_theta.exp(), reduction="mean")
-    torch.testing.assert_close(loss(mean, x), want)
-    given = vae_ext.nn.NegativeBinomialNLL()(mean, x, log_theta.exp())
-    torch.testing.assert_close(given, want)
-    with pytest.raises(TypeError, match=r"parameters given were \(\), expected \(dispersion\)"):
-        vae_ext.nn.NegativeBinomialNLL()(mean, x)
-    inflated = vae_ext.nn.ZeroInflatedNegativeBinomialNLL(total_count=2.0, zero_logits=0.5)
-    want = -zinb(logits=mean, target=x, total_count=2.0, zero_logits=0.5, reduction="mean")
-    torch.testing.assert_close(inflated(mean, x), want)
-    rate = vae_ext.nn.PoissonNLL(log_input=True)
-    torch.testing.assert_close(
-        rate(mean, x), torch.nn.functional.poisson_nll_loss(mean, x) + x.add(1).lgamma().mean()
-    )
-    assert repr(rate).startswith("PoissonNLL(log_input=True, event_dims=None")
-
-
-def test_loss() -> None:
-    mean, x = torch.rand(4, 9) + 0.1, torch.poisson(torch.rand(4, 9))
-    mu, logvar = torch.randn(4, 2), torch.randn(4, 2)
-    kl = vae_ext.gaussian_kl(mu, logvar)
-    for name, parameters, want in (
-        ("poisson", {}, poisson(mean, x)),
-        ("negative_binomial", {"obs_log_dispersion": 0.5}, nb(mean, x, math.exp(0.5))),
-        (
-            "negative_binomial",
-            {"obs_total_count": 2.0},
-            nb(logits=mean, target=x, total_count=2.0),
-        ),
-        (
-            "zero_inflated_negative_binomial",
-            {"obs_dispersion": 2.0, "obs_zero_logits": 0.0},
-            zinb(mean, x, 2.0, 0.0),
-        ),
-    ):
-        got = vae_ext.elbo_loss(
-            mean, x.int(), mu, logvar, likelihood=name, reduction="event", **parameters
-        )
-        torch.testing.assert_close(got, kl - want)
-        module = vae_ext.nn.ELBOLoss(name, reduction="event", **parameters)
-        torch.testing.assert_close(module(mean, x, mu, logvar), kl - want)
-
-
 def test_what_torch_leaves_out_of_a_poisson() -> None:
     """As docs/cpu.md says of F.poisson_nll_loss: Stirling's series after its leading terms."""
     two = torch.full((1,), 2.0)

@@ -160,7 +160,12 @@ def test_what_python_serves() -> None:
 
 
 @pytest.mark.parametrize("reduction", ["event", "sum"])
-def test_what_a_backward_pass_refuses(reduction: str) -> None:
+@pytest.mark.parametrize("nodes", [True, False])
+def test_what_a_backward_pass_refuses(
+    reduction: str, nodes: bool, without_nodes: Callable[[], object]
+) -> None:
+    if not nodes:
+        without_nodes()
     mu, logvar = (torch.randn(2, 3, requires_grad=True) for _ in range(2))
     kl = vae_ext.gaussian_kl(mu, logvar, reduction=reduction).sum()
     kl.backward()

@@ -270,14 +270,14 @@ MUTANTS = [
         "vae_ext/_autograd/formulas.py",
         "if not (grad.is_cpu and grad.item() == ctx.expected):",
         "if False:",
-        "parity",
+        "node",
     ),
     Mutant(
         "a gradient that is given away twice",
         "vae_ext/_autograd/formulas.py",
         "found, ctx.found = ctx.found, None",
         "found = ctx.found",
-        "faults",
+        "node",
     ),
     Mutant(
         "saved where edits are not seen",
@@ -285,7 +285,35 @@ MUTANTS = [
         "        function = ctx._forward_cls\n        inputs = ctx.saved_tensors",
         "        function = ctx._forward_cls\n"
         "        inputs = ctx.needs_input_grad[:-1] if ctx.found else ctx.saved_tensors",
+        "node",
+    ),
+    Mutant(
+        "a node's gradient that is never scaled",
+        "csrc/node/op_function.cpp",
+        "if (grad.is_cpu() && grad.item<double>() == *call.expected) return found;",
+        "return found;",
+        "parity",
+    ),
+    Mutant(
+        "a node's gradient that is given away twice",
+        "csrc/node/op_function.cpp",
+        "std::move(found->second).toTensor());\n    data.erase(found);",
+        "found->second.toTensor());",
         "faults",
+    ),
+    Mutant(
+        "a node whose gradients have none themselves",
+        "csrc/node/op_function.cpp",
+        "if (at::GradMode::is_enabled() || ",
+        "if (",
+        "modes",
+    ),
+    Mutant(
+        "many samples as if they were one",
+        "csrc/node/op_function.cpp",
+        "if (op.passes_through && call.options.back().toInt() == 0) {",
+        "if (op.passes_through) {",
+        "gradients noise",
     ),
     Mutant(
         "an op without its derivative",
