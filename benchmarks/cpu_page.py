@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .table import environment_row, slower, training_rows
+from .table import environment_row, filled, lines, slower, training_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks/results"
@@ -29,11 +29,6 @@ def document(name: str) -> dict[str, Any]:
 def results(kind: str) -> dict[str, list[Row]]:
     """Of each instruction set, in the same order."""
     return {level: document(f"cpu-{level}-{kind}")["results"] for level in LEVELS}
-
-
-def lines(head: list[str], rows: list[list[str]], left: int) -> str:
-    rule = ["---"] * left + ["---:"] * (len(head) - left)
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, rule, *rows])
 
 
 def size(row: Row) -> str:
@@ -135,11 +130,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
 
 
 def page(name: str, text: str) -> str:
-    for mark, table in TABLES[name].items():
-        begin, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
-        before, rest = text.split(begin)
-        text = f"{before}{begin}\n\n{table()}\n\n{end}{rest.split(end)[1]}"
-    return text
+    return filled(text, TABLES[name])
 
 
 if __name__ == "__main__":

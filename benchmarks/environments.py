@@ -8,13 +8,14 @@ Each row is a program of its own under another environment: sample and KL, forwa
 
 from __future__ import annotations
 
+import argparse
 import json
 import multiprocessing
 import os
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader
@@ -26,23 +27,22 @@ from .table import environment_row
 STEPS = [("sample_kl", (256, 4096)), ("sample_kl", (256, 16384)), ("bernoulli", (128, 20))]
 # Memory that was freed is kept and used again, instead of returned to the kernel, which clears it.
 KEEP = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184"
-ENVIRONMENTS: dict[str, dict[str, str]] = {
-    "two threads": {"OMP_NUM_THREADS": "2"},
-    "one thread": {"OMP_NUM_THREADS": "1"},
-    "four threads on two cores": {"OMP_NUM_THREADS": "4"},
-    "in a worker of a DataLoader": {"OMP_NUM_THREADS": "2", "AS": "worker"},
-    "beside a busy process": {"OMP_NUM_THREADS": "2", "AS": "neighbour"},
-    "beside a busy process, OMP_WAIT_POLICY=passive": {
-        "OMP_NUM_THREADS": "2",
-        "OMP_WAIT_POLICY": "passive",
-        "AS": "neighbour",
-    },
-    "memory kept": {"OMP_NUM_THREADS": "2", "GLIBC_TUNABLES": KEEP},
-    "huge pages": {"OMP_NUM_THREADS": "2", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
-    "memory kept, huge pages": {
-        "OMP_NUM_THREADS": "2",
-        "GLIBC_TUNABLES": f"glibc.malloc.hugetlb=1:{KEEP}",
-    },
+HUGE = "glibc.malloc.hugetlb=1"
+TWO = {"OMP_NUM_THREADS": "2"}
+# Where it is measured, and what is set.
+ENVIRONMENTS: dict[str, tuple[str, dict[str, str]]] = {
+    "two threads": ("here", TWO),
+    "one thread": ("here", {"OMP_NUM_THREADS": "1"}),
+    "four threads on two cores": ("here", {"OMP_NUM_THREADS": "4"}),
+    "in a worker of a DataLoader": ("worker", TWO),
+    "beside a busy process": ("neighbour", TWO),
+    "beside a busy process, OMP_WAIT_POLICY=passive": (
+        "neighbour",
+        {**TWO, "OMP_WAIT_POLICY": "passive"},
+    ),
+    "memory kept": ("here", {**TWO, "GLIBC_TUNABLES": KEEP}),
+    "huge pages": ("here", {**TWO, "GLIBC_TUNABLES": HUGE}),
+    "memory kept, huge pages": ("here", {**TWO, "GLIBC_TUNABLES": f"{HUGE}:{KEEP}"}),
 }
 Times = dict[str, dict[str, dict[str, float]]]
 
@@ -87,11 +87,16 @@ def beside_neighbour(rounds: int) -> Times:
         neighbour.kill()
 
 
-WAYS: dict[str, Callable[[int], Times]] = {"worker": as_worker, "neighbour": beside_neighbour}
+WAYS: dict[str, Callable[[int], Times]] = {
+    "here": measured,
+    "worker": as_worker,
+    "neighbour": beside_neighbour,
+}
 
 
-def under(environment: dict[str, str], rounds: int) -> Times:
-    command = [sys.executable, "-m", "benchmarks.environments", "--rounds", str(rounds), "--inner"]
+def under(way: str, environment: dict[str, str], rounds: int) -> Times:
+    command = [sys.executable, "-m", "benchmarks.environments"]
+    command += ["--rounds", str(rounds), "--way", way]
     done = subprocess.run(
         command,
         env={**os.environ, **environment},
@@ -104,15 +109,17 @@ def under(environment: dict[str, str], rounds: int) -> Times:
 
 
 def main() -> None:
-    parser = report.options(__doc__, rounds=15)
-    parser.add_argument("--inner", action="store_true", help="only measure, here")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--way", choices=WAYS, help="only measure, with the environment as it is")
     args = parser.parse_args()
-    if args.inner:
-        print(json.dumps(WAYS.get(os.environ.get("AS", ""), measured)(args.rounds)))
+    if args.way:
+        print(json.dumps(WAYS[args.way](args.rounds)))
         return
-    results: list[dict[str, Any]] = []
-    for what, environment in ENVIRONMENTS.items():
-        results.append({"what": what, "times": under(environment, args.rounds)})
+    results: list[report.Result] = []
+    for what, (way, environment) in ENVIRONMENTS.items():
+        results.append({"what": what, "times": under(way, environment, args.rounds)})
         print(environment_row(results[-1]), flush=True)
     report.write(args.out, results)
 

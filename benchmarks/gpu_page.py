@@ -10,15 +10,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .table import filled, lines
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/gpu.md"
 RESULTS = ROOT / "benchmarks/results/h100.json"
 COUNTERS = ROOT / "benchmarks/results/h100-counters.json"
 COPY = 3.0e12  # bytes a second, read and written
-MARKS = (
-    ("<!-- steps -->", "<!-- end of steps -->"),
-    ("<!-- kernels -->", "<!-- end of kernels -->"),
-)
 
 
 def gains(baseline: str) -> str:
@@ -29,11 +27,6 @@ def gains(baseline: str) -> str:
         if r["rows"] * r["columns"] >= 1 << 24
     ]
     return f"{min(ratios):.1f} to {max(ratios):.1f} ×"
-
-
-def lines(head: list[str], rows: list[list[str]], left: int) -> str:
-    rule = ["---"] * left + ["---:"] * (len(head) - left)
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, rule, *rows])
 
 
 def steps(document: dict[str, Any]) -> str:
@@ -81,11 +74,8 @@ def kernels(document: dict[str, Any]) -> str:
 
 
 def page(text: str) -> str:
-    tables = [steps(json.loads(RESULTS.read_text())), kernels(json.loads(COUNTERS.read_text()))]
-    for (begin, end), table in zip(MARKS, tables, strict=True):
-        before, rest = text.split(begin)
-        text = f"{before}{begin}\n\n{table}\n\n{end}{rest.split(end)[1]}"
-    return text
+    measured, counted = (json.loads(file.read_text()) for file in (RESULTS, COUNTERS))
+    return filled(text, {"steps": lambda: steps(measured), "kernels": lambda: kernels(counted)})
 
 
 if __name__ == "__main__":

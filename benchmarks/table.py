@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
+
+
+def lines(head: list[str], rows: list[list[str]], left: int) -> str:
+    """A table, whose first columns, so many, are words and whose others are numbers."""
+    rule = ["---"] * left + ["---:"] * (len(head) - left)
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, rule, *rows])
+
+
+def filled(text: str, tables: Mapping[str, Callable[[], str]]) -> str:
+    """A page with each table between the marks that bear its name."""
+    for mark, table in tables.items():
+        begin, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n\n{table()}\n\n{end}{rest.split(end)[1]}"
+    return text
 
 
 def training_rows(steps: list[dict[str, Any]]) -> list[str]:

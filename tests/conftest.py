@@ -1,7 +1,7 @@
 """Options and fixtures shared by all tests.
 
 pytest --device cuda            the same tests on CUDA tensors
-pytest --without-nodes         with autograd's Functions in Python
+pytest --without-nodes          with autograd's Functions in Python
 pytest --cuda-on-host LIBRARY   the same tests on the CUDA kernels, compiled for the host
 pytest --cuda-emulated FOLDER   the same tests on the machine code of the CUDA kernels, emulated
 pytest --one-in N               one of N tests of each function, the same ones each time

@@ -19,9 +19,14 @@ KERNELS = [
     "memory",
     "ops",
     "properties",
+    "draw",
+    "distributions",
+    "weights",
+    "scales",
+    "row_gradients",
+    "region",
+    "reduction_count",
 ]
-KERNELS += ["draw", "distributions", "weights", "scales", "row_gradients", "region"]
-KERNELS += ["reduction_count"]
 
 # Whether the kernels are a card's machine code, on one or emulated, for which the contract has
 # limits of its own: conftest.py says so.

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch._dynamo import compiled_autograd
 
 import vae_ext
+from tests.case import Case, wanted
 from tests.cases import REDUCING, REDUCTIONS
 from tests.devices import device
 from tests.rows import ROWS, Row
@@ -34,13 +35,13 @@ def without_nodes() -> Iterator[Callable[[], object]]:
 def results(row: Row) -> tuple[list[Tensor], list[Tensor]]:
     """The value, and the gradients, twice; and the last alone."""
     leaves = row.leaves(dtype=torch.float32)
-    wanted = [t for t in leaves if t.requires_grad]
+    variables = wanted(leaves)
     value = row(*leaves)
-    if not wanted:
+    if not variables:
         return [value], []
     total = value.sum()
-    twice = [torch.autograd.grad(total, wanted, retain_graph=True) for _ in range(2)]
-    last = torch.autograd.grad(total, wanted[-1:])
+    twice = [torch.autograd.grad(total, variables, retain_graph=True) for _ in range(2)]
+    last = torch.autograd.grad(total, variables[-1:])
     return [value.detach(), *twice[0], *twice[1]], list(last)
 
 
@@ -65,21 +66,20 @@ def test_the_same_bits_as_pythons(row: Row, without_nodes: Callable[[], object])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("factor", [1.0, -1.0, 0.3])
 def test_in_one_pass(
-    case: object,
+    case: Case,
     reduction: str,
     dtype: torch.dtype,
     factor: float,
     without_nodes: Callable[[], object],
 ) -> None:
     """Of the gradient that comes, whether it was expected or not."""
-    tensors = [t.to(dtype) for t in case.inputs((3, 40))]  # type: ignore[attr-defined]
+    tensors = [t.to(dtype) for t in case.inputs((3, 40))]
 
     def gradients() -> list[Tensor]:
-        leaves = case.leaves(tensors)  # type: ignore[attr-defined]
-        wanted = [t for t in leaves if t.requires_grad]
-        value = case.function(*leaves, reduction=reduction)  # type: ignore[attr-defined]
+        leaves = case.leaves(tensors)
+        value = case.function(*leaves, reduction=reduction)
         incoming = torch.full_like(value, factor)
-        return [value.detach(), *torch.autograd.grad(value, wanted, incoming)]
+        return [value.detach(), *torch.autograd.grad(value, wanted(leaves), incoming)]
 
     with_nodes = gradients()
     without_nodes()
@@ -96,13 +96,13 @@ in_torch = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
 def test_compiled_autograd(row: Row) -> None:
     """torch.compile of the backward pass, in which a node is one call."""
     leaves = row.leaves()
-    wanted = [t for t in leaves if t.requires_grad]
-    if not wanted:
+    variables = wanted(leaves)
+    if not variables:
         return
-    want = torch.autograd.grad(row(*leaves).sum(), wanted)
+    want = torch.autograd.grad(row(*leaves).sum(), variables)
     with compiled_autograd._enable(torch.compile(backend="eager")):
         row(*leaves).sum().backward()
-    torch.testing.assert_close([t.grad for t in wanted], list(want))
+    torch.testing.assert_close([t.grad for t in variables], list(want))
 
 
 @in_torch
