@@ -1,4 +1,4 @@
-// What the node of an op has to know, and what a call of one leaves for the backward pass.
+// What the node of an op has to know, and a call of one.
 #pragma once
 
 #include <ATen/core/dispatch/Dispatcher.h>
@@ -54,15 +54,6 @@ struct Op {
 // By its number; they live as long as the process.
 const Op& op_of(int64_t number);
 int64_t add_op(Op op);
-
-// Of a call what backward needs besides the inputs.
-struct SavedCall {
-  const Op* op;
-  int64_t present;  // bit i: the tensor i was given
-  std::vector<IValue> options;
-  std::optional<double> expected;  // if the value and the gradients were one pass
-  std::vector<at::Tensor> ahead;   // the gradients that it wrote, until they are taken
-};
 
 // The op of its tensors and numbers past the dispatcher's autograd: the stack holds its results.
 void run(const c10::OperatorHandle& op, Stack& stack);

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <utility>
 
 namespace vae_ext {
@@ -32,17 +33,21 @@ IValue to_list(const IValue& tuple) {
   return values;
 }
 
+// The same, as backward reads it.
+struct SavedCall {
+  const Op* op;
+  std::vector<IValue> options;
+  std::optional<double> expected;  // if the value and the gradients were one pass
+  std::vector<at::Tensor> ahead;   // the gradients that it wrote, until they are taken
+};
+
 void save(AutogradContext* context, Call& call, const std::vector<at::Tensor>& ahead) {
   const Op& op = op_of(call.op);
   context->save_for_backward(at::TensorList(call.tensors).slice(op.first_saved).vec());
-  int64_t present = 0;
-  for (size_t i = 0; i < call.tensors.size(); ++i) {
-    present |= int64_t{call.tensors[i].defined()} << i;
-  }
   auto& data = context->saved_data;
   for (size_t i = 0; i < ahead.size(); ++i) data[kAhead.at(i)] = ahead[i];
   if (op.seed) data[kSeed] = std::exchange(call.options[*op.seed], IValue());
-  std::vector<IValue> saved{call.op, present, ahead.empty() ? IValue() : IValue(*call.expected)};
+  std::vector<IValue> saved{call.op, ahead.empty() ? IValue() : IValue(*call.expected)};
   for (IValue& option : call.options) {  // a list is no constant, but a tuple is
     saved.push_back(option.isIntList() ? to_tuple(option) : std::move(option));
   }
@@ -54,13 +59,13 @@ SavedCall take(AutogradContext* context) {
   auto& data = context->saved_data;
   const auto tuple = data.at(kCall).toTuple();
   const auto& saved = tuple->elements();
-  SavedCall call{&op_of(saved[0].toInt()), saved[1].toInt(), {}, {}, {}};
-  for (auto option = saved.begin() + 3; option != saved.end(); ++option) {
+  SavedCall call{&op_of(saved[0].toInt()), {}, {}, {}};
+  for (auto option = saved.begin() + 2; option != saved.end(); ++option) {
     call.options.push_back(option->isTuple() ? to_list(*option) : *option);
   }
   if (call.op->seed) call.options[*call.op->seed] = data.at(kSeed);
-  if (saved[2].isNone()) return call;
-  call.expected = saved[2].toDouble();
+  if (saved[1].isNone()) return call;
+  call.expected = saved[1].toDouble();
   for (const auto* name : kAhead) {
     const auto found = data.find(name);
     if (found == data.end()) break;
@@ -84,15 +89,18 @@ bool in_one_pass(const Op& op, const Call& call) {
   });
 }
 
-// A value, and after it the gradients for the incoming one that is expected.
-std::vector<at::Tensor> value_and_gradients(const Op& op, at::TensorList tensors,
-                                            const std::vector<IValue>& options, double expected,
-                                            int64_t needed) {
+// A value, and the gradients for the incoming one that is expected.
+std::pair<at::Tensor, std::vector<at::Tensor>> value_and_gradients(
+    const Op& op, at::TensorList tensors, const std::vector<IValue>& options, double expected,
+    int64_t needed) {
   Stack stack = arguments(tensors, options);
   stack.emplace_back(expected);
   stack.emplace_back(needed);
   run(*op.with_gradients, stack);
-  return to_tensors(stack);
+  std::vector<at::Tensor> gradients = to_tensors(stack);
+  at::Tensor value = std::move(gradients.front());
+  gradients.erase(gradients.begin());
+  return {std::move(value), std::move(gradients)};
 }
 
 // ---- Backward -----------------------------------------------------------------------------------
@@ -165,8 +173,7 @@ std::vector<at::Tensor> written_ahead(SavedCall& call, int64_t needed, const var
                                       const at::Tensor& grad) {
   std::vector<at::Tensor> found = std::move(call.ahead);
   if (found.empty()) {
-    found = value_and_gradients(*call.op, saved, call.options, *call.expected, needed);
-    found.erase(found.begin());
+    found = value_and_gradients(*call.op, saved, call.options, *call.expected, needed).second;
   }
   // Elsewhere than on the CPU the kernel looks whether it is what was expected.
   if (grad.is_cpu() && grad.item<double>() == *call.expected) return found;
@@ -229,14 +236,13 @@ variable_list OpFunction::forward(AutogradContext* context, at::TensorList /*inp
     const at::Tensor& t = call->tensors[i];
     needed |= int64_t{t.defined() && t.requires_grad()} << i;
   }
-  auto found = value_and_gradients(op, call->tensors, call->options, *call->expected, needed);
-  at::Tensor value = std::move(found[0]);
-  found.erase(found.begin());
-  save(context, *call, found);
+  const auto [value, ahead] =
+      value_and_gradients(op, call->tensors, call->options, *call->expected, needed);
+  save(context, *call, ahead);
   return {value};
 }
 
-variable_list OpFunction::backward(AutogradContext* context, const variable_list& given) {
+variable_list OpFunction::backward(AutogradContext* context, const variable_list& grads) {
   const variable_list saved = context->get_saved_variables();  // raises if they were modified
   SavedCall call = take(context);
   const Op& op = *call.op;
@@ -245,20 +251,24 @@ variable_list OpFunction::backward(AutogradContext* context, const variable_list
   variable_list incoming(op.outputs);
   const int64_t with = op.outputs_with_gradients(call.options);
   for (size_t i = 0, next = 0; i < op.outputs; ++i) {
-    if (bit(with, i)) incoming[i] = given[next++];
+    if (bit(with, i)) incoming[i] = grads[next++];
   }
+  // The graph has only the tensors that were given; what is not kept was.
+  const auto was_given = [&](size_t i) {
+    return i < op.first_saved || saved[i - op.first_saved].defined();
+  };
   int64_t needed = 0;
-  size_t edges = 0;  // the graph has only the tensors that there are
+  size_t edges = 0;
   for (size_t i = 0; i < inputs; ++i) {
-    if (bit(call.present, i)) needed |= int64_t{context->needs_input_grad(edges++)} << i;
+    if (was_given(i)) needed |= int64_t{context->needs_input_grad(edges++)} << i;
   }
   variable_list result(edges + 1);  // the call itself is an argument, too
-  if (std::none_of(given.begin(), given.end(), [](const auto& g) { return g.defined(); })) {
+  if (std::none_of(grads.begin(), grads.end(), [](const auto& g) { return g.defined(); })) {
     return result;
   }
   auto found = gradients_of(call, needed, saved, incoming);
   for (size_t i = 0, next = 0; i < inputs; ++i) {
-    if (bit(call.present, i)) result[next++] = std::move(found[i]);
+    if (was_given(i)) result[next++] = std::move(found[i]);
   }
   return result;
 }

@@ -12,7 +12,7 @@ struct OpFunction {
   static variable_list forward(torch::autograd::AutogradContext* context, at::TensorList inputs,
                                Call* call);
   static variable_list backward(torch::autograd::AutogradContext* context,
-                                const variable_list& incoming);
+                                const variable_list& grads);
 };
 
 }  // namespace vae_ext
