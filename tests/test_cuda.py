@@ -27,8 +27,16 @@ pytestmark = pytest.mark.cuda
 
 ROOT = Path(__file__).resolve().parent.parent
 CUDA = torch.device("cuda")
-FILES = [*KERNELS, "errors", "compile", "modes", "counts", "count_losses", "count_distributions"]
-FILES += ["objectives", "estimators", "multivariate", "nn", "node"]
+FILES = [*KERNELS, "errors", "compile", "modes", "transforms", "counts", "count_inputs"]
+FILES += [
+    "count_losses",
+    "count_distributions",
+    "objectives",
+    "estimators",
+    "multivariate",
+    "nn",
+    "node",
+]
 
 
 def test_the_tests_of_the_cpu_kernels(pytestconfig: pytest.Config) -> None:

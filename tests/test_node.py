@@ -207,7 +207,9 @@ def test_another_torch_does_without() -> None:
     subprocess.run([sys.executable, "-c", OTHER], cwd=ROOT, check=True)
 
 
-@pytest.mark.parametrize("name", ["gradients", "modes", "elbo", "draw", "memory", "weights"])
+@pytest.mark.parametrize(
+    "name", ["gradients", "modes", "transforms", "elbo", "draw", "memory", "weights"]
+)
 def test_the_suite_without_them(name: str) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "--without-nodes", "--one-in", "4"]
     command += ["--device", device().type, f"tests/test_{name}.py"]

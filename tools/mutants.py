@@ -306,7 +306,7 @@ MUTANTS = [
         "csrc/node/op_function.cpp",
         "if (at::GradMode::is_enabled() || ",
         "if (",
-        "modes",
+        "transforms",
     ),
     Mutant(
         "many samples as if they were one",
@@ -327,7 +327,7 @@ MUTANTS = [
         "vae_ext/_native/seeds.py",
         '(new_seed_for_vmap if within("Vmap") else new_seed_tensor)(mu.device)',
         "new_seed_tensor(mu.device)",
-        "modes",
+        "transforms",
     ),
     Mutant(
         "samples that are not weighted",
