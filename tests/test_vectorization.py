@@ -24,7 +24,10 @@ HEAD = """#define VAE_EXT_LEVEL avx2
 using namespace vae_ext;
 constexpr auto kFull = ExpRange::kFull;
 """
-FLAGS = ["-std=c++20", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fopt-info-vec-optimized"]
+FLAGS = [
+    *("-std=c++20", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fopt-info-vec-optimized"),
+    "-fno-ipa-icf",  # of two functions that are the same, both are to be reported
+]
 
 
 def structs() -> dict[str, str]:
@@ -58,13 +61,15 @@ def loops() -> Iterator[tuple[str, str]]:
             for form in range(formula.forms):
                 told = f"{form}, " if formula.forms > 1 else ""
                 template = "<kFull>"
-                ends = [""]
+                ends = [("", "")]
                 if not formula.target_gradient:
-                    told, template, ends = f"{form}, ", "", ["_at_zero", "_above_zero"]
-                for end in ends:
-                    name = f"{struct.replace('::', '_')}{end}_{form}"
+                    told, template = f"{form}, ", ""
+                    ends = [("_at_zero", ""), ("_above_zero", "false, "), ("_above_zero", "true, ")]
+                for end, whole in ends:
+                    name = f"{struct.replace('::', '_')}{end}_{whole[:4]}{form}"
                     value, slopes = (
-                        f"{struct}::{f}{end}{template}({told}" for f in ("value", "gradients")
+                        f"{struct}::{f}{end}{template}({told}{whole}"
+                        for f in ("value", "gradients")
                     )
                     yield f"{name}_value", loop(f"{name}_value", value, inputs, 0)
                     yield (

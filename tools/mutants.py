@@ -388,10 +388,24 @@ MUTANTS = [
     ),
     Mutant(
         "zeros beside counts forgotten",
-        "csrc/cpu/formula_loops.inl",
-        "for (int j = 0; j < others; ++j) out[index[j]] = found[j];",
-        "for (int j = 0; j + 1 < others; ++j) out[index[j]] = found[j];",
+        "csrc/cpu/split_at_zero.inl",
+        "moved(zeros, few, in, out, of_zero);",
+        "moved(zeros - 1, few, in, out, of_zero);",
         "counts parity",
+    ),
+    Mutant(
+        "fractions taken for whole counts",
+        "csrc/cpu/split_at_zero.inl",
+        "return {zeros, fractions == 0};",
+        "return {zeros, true};",
+        "counts accuracy",
+    ),
+    Mutant(
+        "what is left of a tile not in a whole vector",
+        "csrc/cpu/split_at_zero.inl",
+        "run(whole_vectors(count), from, to);",
+        "run(count, from, to);",
+        "counts",
     ),
     Mutant(
         "a row's gradient summed over one block of rows",

@@ -2,6 +2,8 @@
 // namespace. Each loop is a function with plain pointers as parameters: captured by a lambda they
 // would lose their __restrict, and the loop its vectors.
 
+#include "split_at_zero.inl"
+
 // The bits of a target that is taken are at most those of the largest, and those of a negative
 // number or of NaN are more. A second look lets -0 and NaN pass.
 template <class F, class T>
@@ -23,42 +25,21 @@ bool any_refused(int n, const T* targets) {
   return any_refused_exact<F>(n, targets);
 }
 
-// The numbers of the elements that are not 0; how many.
-template <class T>
-int find_nonzero(int n, const T* x, int* index) {
-  int count = 0;
-  for (int i = 0; i < n; ++i) {
-    index[count] = i;
-    count += x[i] != T(0);
-  }
-  return count;
-}
-
-// The elements at `index`, and copies of the first up to whole vectors: a loop over the rest would
-// take as long as all vectors.
-constexpr int kVector = 16;
-template <class T>
-int gather(int count, const int* index, const T* x, T* out) {
-  for (int j = 0; j < count; ++j) out[j] = x[index[j]];
-  const int whole = (count + kVector - 1) / kVector * kVector;
-  for (int j = count; j < whole; ++j) out[j] = x[index[0]];
-  return whole;
-}
-
 template <class F, class T, int kForm, class I = std::make_integer_sequence<int, F::kInputs>>
 struct FormulaLoops;
 
 template <class F, class T, int kForm, int... I>
 struct FormulaLoops<F, T, kForm, std::integer_sequence<int, I...>> {
+  static constexpr int N = F::kInputs;
   template <int>
   using In = const T*;
   template <int>
   using Out = T* __restrict;
-  using Tiles = T[F::kInputs][kTile];
+  using Tiles = T[N][kTile];
 
-  template <ExpRange kRange>
+  template <ExpRange kRange, Targets kTargets = Targets::kAny>
   static void value_loop(int n, T* __restrict out, In<I>... x) {
-    for (int i = 0; i < n; ++i) out[i] = value_of<F, kRange>(kForm, x[i]...);
+    for (int i = 0; i < n; ++i) out[i] = value_of<F, kRange, kTargets>(kForm, x[i]...);
   }
 
   template <ExpRange kRange, int kBy>
@@ -66,19 +47,19 @@ struct FormulaLoops<F, T, kForm, std::integer_sequence<int, I...>> {
     for (int i = 0; i < n; ++i) out[i] = gradients_of<F, kRange>(kForm, g[i], x[i]...).by[kBy];
   }
 
-  template <ExpRange kRange>
+  template <ExpRange kRange, Targets kTargets = Targets::kAny>
   static void gradients_loop(int n, const T* g, Out<I>... d, In<I>... x) {
     for (int i = 0; i < n; ++i) {
-      const auto gradients = gradients_of<F, kRange>(kForm, g[i], x[i]...);
+      const auto gradients = gradients_of<F, kRange, kTargets>(kForm, g[i], x[i]...);
       ((I == F::kTarget ? void() : void(d[i] = gradients.by[I])), ...);
     }
   }
 
-  template <ExpRange kRange>
-  static void value_and_gradients_loop(int n, T g, T* __restrict value, Out<I>... d, In<I>... x) {
+  template <ExpRange kRange, Targets kTargets = Targets::kAny>
+  static void both_loop(int n, T g, T* __restrict value, Out<I>... d, In<I>... x) {
     for (int i = 0; i < n; ++i) {
-      value[i] = value_of<F, kRange>(kForm, x[i]...);
-      const auto gradients = gradients_of<F, kRange>(kForm, g, x[i]...);
+      value[i] = value_of<F, kRange, kTargets>(kForm, x[i]...);
+      const auto gradients = gradients_of<F, kRange, kTargets>(kForm, g, x[i]...);
       ((I == F::kTarget ? void() : void(d[i] = gradients.by[I])), ...);
     }
   }
@@ -108,91 +89,45 @@ struct FormulaLoops<F, T, kForm, std::integer_sequence<int, I...>> {
     if constexpr (F::kTarget >= 0) gradient<kRange, F::kTarget>(n, out[F::kTarget], g, in);
   }
 
-  // ---- Formulas that are split at a target of 0
-
-  static void zero_values(int n, T* __restrict out, In<I>... x) {
-    for (int i = 0; i < n; ++i) out[i] = F::value_at_zero(kForm, x[i]...);
-  }
-  static void other_values(int n, T* __restrict out, In<I>... x) {
-    for (int i = 0; i < n; ++i) out[i] = F::value_above_zero(kForm, x[i]...);
-  }
-  static void zero_gradients(int n, const T* g, Out<I>... d, In<I>... x) {
-    for (int i = 0; i < n; ++i) {
-      const auto gradients = F::gradients_at_zero(kForm, g[i], x[i]...);
-      ((I == F::kTarget ? void() : void(d[i] = gradients.by[I])), ...);
-    }
-  }
-  static void other_gradients(int n, const T* g, Out<I>... d, In<I>... x) {
-    for (int i = 0; i < n; ++i) {
-      const auto gradients = F::gradients_above_zero(kForm, g[i], x[i]...);
-      ((I == F::kTarget ? void() : void(d[i] = gradients.by[I])), ...);
-    }
-  }
-
-  // All elements as if they were 0, unless none is; then the others, brought together.
-  static void split_value(int n, T* out, const T* const* in) {
-    int index[kTile];
-    const int others = find_nonzero(n, in[F::kTarget], index);
-    if (others == n) return other_values(n, out, in[I]...);
-    zero_values(n, out, in[I]...);
-    if (others <= 0) return;
-    alignas(64) Tiles x;
-    alignas(64) T found[kTile];
-    int whole = 0;
-    ((whole = gather(others, index, in[I], x[I])), ...);
-    if (whole < others) __builtin_unreachable();  // which the compiler does not see
-    other_values(whole, found, x[I]...);
-    for (int j = 0; j < others; ++j) out[index[j]] = found[j];
-  }
-
-  // In one loop for all inputs, too.
-  static void split_gradients(int n, T* const* out, const T* g, const T* const* in) {
-    alignas(64) Tiles unwanted;
-    T* d[] = {(out[I] != nullptr ? out[I] : unwanted[I])...};
-    int index[kTile];
-    const int others = find_nonzero(n, in[F::kTarget], index);
-    if (others == n) return other_gradients(n, g, d[I]..., in[I]...);
-    zero_gradients(n, g, d[I]..., in[I]...);
-    if (others <= 0) return;
-    alignas(64) Tiles x, found;
-    alignas(64) T incoming[kTile];
-    const int whole = gather(others, index, g, incoming);
-    (gather(others, index, in[I], x[I]), ...);
-    other_gradients(whole, incoming, found[I]..., x[I]...);
-    (scatter<I>(others, index, found[I], out[I]), ...);
-  }
-  template <int kInput>
-  static void scatter(int count, const int* index, const T* x, T* out) {
-    if (kInput == F::kTarget || out == nullptr) return;
-    for (int j = 0; j < count; ++j) out[index[j]] = x[j];
-  }
-
   // ---- The table
 
   static void value(int n, T* out, const T* const* in) {
-    if constexpr (kSplitsAtZero<F>)
-      return split_value(n, out, in);
-    else
+    if constexpr (kSplitsAtZero<F>) {
+      split_at_zero<F>(n, Pointers<const T, N>{in[I]...}, Pointers<T, 1>{out},
+                       [&]<Targets kTargets>(int count, const auto& x, const auto& y) {
+                         value_loop<ExpRange::kFull, kTargets>(count, y.at[0], x.at[I]...);
+                       });
+    } else {
       with_range(n, in, [&]<ExpRange kRange>() { value_loop<kRange>(n, out, in[I]...); });
+    }
   }
 
   static void gradients(int n, T* const* out, const T* g, const T* const* in) {
-    if constexpr (kSplitsAtZero<F>)
-      return split_gradients(n, out, g, in);
-    else
+    if constexpr (kSplitsAtZero<F>) {  // in one loop for all inputs, too
+      alignas(64) Tiles unwanted;
+      const auto to = [&](int i) {
+        return i == F::kTarget || out[i] != nullptr ? out[i] : unwanted[i];
+      };
+      split_at_zero<F>(n, Pointers<const T, N + 1>{in[I]..., g}, Pointers<T, N>{to(I)...},
+                       [&]<Targets kTargets>(int count, const auto& x, const auto& d) {
+                         gradients_loop<ExpRange::kFull, kTargets>(count, x.at[N], d.at[I]...,
+                                                                   x.at[I]...);
+                       });
+    } else {
       with_range(n, in, [&]<ExpRange kRange>() { some_gradients<kRange>(n, out, g, in); });
+    }
   }
 
   static void value_and_gradients(int n, T* value, T* const* out, const T* const* in, T g) {
     if constexpr (kSplitsAtZero<F>) {
-      alignas(64) T incoming[kTile];
-      fill(n, g, incoming);
-      split_value(n, value, in);
-      split_gradients(n, out, incoming, in);
+      split_at_zero<F>(n, Pointers<const T, N>{in[I]...}, Pointers<T, N + 1>{value, out[I]...},
+                       [&]<Targets kTargets>(int count, const auto& x, const auto& y) {
+                         both_loop<ExpRange::kFull, kTargets>(count, g, y.at[0], y.at[1 + I]...,
+                                                              x.at[I]...);
+                       });
     } else {
-      with_range(n, in, [&]<ExpRange kRange>() {
-        value_and_gradients_loop<kRange>(n, g, value, out[I]..., in[I]...);
-      });
+      with_range(n, in,
+                 [&]<ExpRange kRange>() { both_loop<kRange>(n, g, value, out[I]..., in[I]...); });
     }
   }
 

@@ -12,7 +12,7 @@ VAE_EXT_NAMESPACE_BEGIN
 
 struct OfCounts {
   static constexpr int kTarget = 1;
-  static constexpr bool kSplitAtZero = true;
+  static constexpr bool kSplitAtZero = true, kServesZero = false;
   static constexpr float kLargestTarget = INFINITY;
   static constexpr const char* kTargets = "values of at least 0";
 };
@@ -38,6 +38,7 @@ struct Sigmoids {
 struct Poisson : OfCounts {  // rate | log_rate, count
   enum Form { kRate, kLogRate };
   static constexpr int kInputs = 2, kRequired = 2, kNumbers = 0, kForms = 2;
+  static constexpr bool kServesZero = true;
 
   template <class T>
   VAE_EXT_INLINE static T rate_of(int form, T input) {
@@ -49,11 +50,12 @@ struct Poisson : OfCounts {  // rate | log_rate, count
     return -rate_of(form, input);
   }
   template <class T>
-  VAE_EXT_INLINE static T value_above_zero(int form, T input, T x) {
-    const T rate = rate_of(form, input), log_x = log_far(x);
+  VAE_EXT_INLINE static T value_above_zero(int form, bool whole, T input, T x) {
+    const T rate = rate_of(form, input), log_x = whole ? log_from_one(x) : log_far(x);
     const T log_ratio = form == kLogRate ? input - log_x : log_far(ratio(rate, x));
     const T deviance = x * log1p_minus_x(ratio(rate - x, x), log_ratio);
-    return deviance - (T(0.5) * (kLog2Pi<T> + log_x) + stirling_rest(x));
+    const T height = T(0.5) * (kLog2Pi<T> + log_x) + stirling_rest(x, whole);
+    return x == T(0) ? -rate : deviance - height;
   }
 
   // d/drate = (x - rate) / rate, d/dlog_rate = x - rate
@@ -62,9 +64,10 @@ struct Poisson : OfCounts {  // rate | log_rate, count
     return {{g * (form == kLogRate ? -rate_of(form, input) : T(-1)), T(0)}};
   }
   template <class T>
-  VAE_EXT_INLINE static Gradients<T, 2> gradients_above_zero(int form, T g, T input, T x) {
+  VAE_EXT_INLINE static Gradients<T, 2> gradients_above_zero(int form, bool whole, T g, T input,
+                                                             T x) {
     const T rate = rate_of(form, input), gap = x - rate;
-    return {{g * (form == kLogRate ? gap : ratio(gap, rate)), T(0)}};
+    return {{g * (form == kLogRate ? gap : x == T(0) ? T(-1) : ratio(gap, rate)), T(0)}};
   }
 };
 
@@ -138,10 +141,11 @@ struct CountLaw {
     return x * log1p_minus_x(by.u, by.log1p_u) + theta * log1p_minus_x(by.d, by.log1p_d);
   }
   // What the value is where count and mean agree.
-  VAE_EXT_INLINE T height(T x) const {
+  VAE_EXT_INLINE T height(bool whole, T x) const {
     const T total = x + theta;
     const T log_width = T(0.5) * (log_far(ratio(ratio(theta, total), x)) - kLog2Pi<T>);
-    return log_width + (stirling_rest(total) - stirling_rest(theta) - stirling_rest(x));
+    return log_width +
+           (stirling_rest(total, whole) - stirling_rest(theta) - stirling_rest(x, whole));
   }
 
   // The derivatives, x > 0: (x - mean) failure / mean, by logits (x - mean) failure; and
@@ -149,11 +153,11 @@ struct CountLaw {
   struct Slopes {
     T by_mean, by_theta;
   };
-  VAE_EXT_INLINE Slopes slopes(T x) const {
+  VAE_EXT_INLINE Slopes slopes(bool whole, T x) const {
     const Deviations by = deviations(x);
     const T total = x + theta;
     const T rest =
-        ratio(T(0.5) * ratio(x, total), theta) + (digamma_rest(total) - digamma_rest(theta));
+        ratio(T(0.5) * ratio(x, total), theta) + (digamma_rest(total, whole) - digamma_rest(theta));
     const T bend = log1p_minus_x(by.d, by.log1p_d);
     if (form == kTotalCount) return {-x * by.u, (bend + by.d) + rest};
     return {ratio(x - mean, mean) * failure, bend + rest};
@@ -173,9 +177,9 @@ struct NegativeBinomial : OfCounts {  // mean | logits, count, dispersion | its 
     return CountLaw<T>(form, mean, dispersion).at_zero().value;
   }
   template <class T>
-  VAE_EXT_INLINE static T value_above_zero(int form, T mean, T x, T dispersion) {
+  VAE_EXT_INLINE static T value_above_zero(int form, bool whole, T mean, T x, T dispersion) {
     const CountLaw<T> law(form, mean, dispersion);
-    return law.deviance(x) + law.height(x);
+    return law.deviance(x) + law.height(whole, x);
   }
 
   template <class T>
@@ -185,10 +189,10 @@ struct NegativeBinomial : OfCounts {  // mean | logits, count, dispersion | its 
     return {{g * by.by_mean, T(0), g * law.by_second(by.by_theta)}};
   }
   template <class T>
-  VAE_EXT_INLINE static Gradients<T, 3> gradients_above_zero(int form, T g, T mean, T x,
+  VAE_EXT_INLINE static Gradients<T, 3> gradients_above_zero(int form, bool whole, T g, T mean, T x,
                                                              T dispersion) {
     const CountLaw<T> law(form, mean, dispersion);
-    const auto by = law.slopes(x);
+    const auto by = law.slopes(whole, x);
     return {{g * by.by_mean, T(0), g * law.by_second(by.by_theta)}};
   }
 };
@@ -234,10 +238,11 @@ struct ZeroInflatedNegativeBinomial : OfCounts {  // the same inputs and zero_lo
     return log_mixture(zero_logits, T(0), CountLaw<T>(form, mean, dispersion).at_zero().value);
   }
   template <class T>
-  VAE_EXT_INLINE static T value_above_zero(int form, T mean, T x, T dispersion, T zero_logits) {
+  VAE_EXT_INLINE static T value_above_zero(int form, bool whole, T mean, T x, T dispersion,
+                                           T zero_logits) {
     const T positive = zero_logits > T(0) ? zero_logits : T(0);
     const T not_inflated = positive + log1p_unit(exp_nonpositive(-fabs(zero_logits)));
-    return NegativeBinomial::value_above_zero(form, mean, x, dispersion) - not_inflated;
+    return NegativeBinomial::value_above_zero(form, whole, mean, x, dispersion) - not_inflated;
   }
 
   template <class T>
@@ -250,9 +255,9 @@ struct ZeroInflatedNegativeBinomial : OfCounts {  // the same inputs and zero_lo
              g * part.by_l}};
   }
   template <class T>
-  VAE_EXT_INLINE static Gradients<T, 4> gradients_above_zero(int form, T g, T mean, T x,
+  VAE_EXT_INLINE static Gradients<T, 4> gradients_above_zero(int form, bool whole, T g, T mean, T x,
                                                              T dispersion, T zero_logits) {
-    const auto by = NegativeBinomial::gradients_above_zero(form, g, mean, x, dispersion);
+    const auto by = NegativeBinomial::gradients_above_zero(form, whole, g, mean, x, dispersion);
     return {{by.by[0], T(0), by.by[2], -g * Sigmoids<T>(zero_logits).of}};
   }
 };
@@ -267,10 +272,10 @@ struct NegativeBinomialMixture : OfCounts {  // mean1, count, mean2, dispersion 
                        CountLaw<T>(form, mean2, dispersion).at_zero().value);
   }
   template <class T>
-  VAE_EXT_INLINE static T value_above_zero(int form, T mean1, T x, T mean2, T dispersion,
-                                           T logits) {
+  VAE_EXT_INLINE static T value_above_zero(int form, bool whole, T mean1, T x, T mean2,
+                                           T dispersion, T logits) {
     const CountLaw<T> first(form, mean1, dispersion), second(form, mean2, dispersion);
-    const T height = first.height(x);
+    const T height = first.height(whole, x);
     return log_mixture(logits, first.deviance(x) + height, second.deviance(x) + height);
   }
 
@@ -285,10 +290,10 @@ struct NegativeBinomialMixture : OfCounts {  // mean1, count, mean2, dispersion 
              g * first.by_second(by_theta), g * part.by_l}};
   }
   template <class T>
-  VAE_EXT_INLINE static Gradients<T, 5> gradients_above_zero(int form, T g, T mean1, T x, T mean2,
-                                                             T dispersion, T logits) {
+  VAE_EXT_INLINE static Gradients<T, 5> gradients_above_zero(int form, bool whole, T g, T mean1,
+                                                             T x, T mean2, T dispersion, T logits) {
     const CountLaw<T> first(form, mean1, dispersion), second(form, mean2, dispersion);
-    const auto a = first.slopes(x), b = second.slopes(x);
+    const auto a = first.slopes(whole, x), b = second.slopes(whole, x);
     const MixtureGradients<T> part(logits, first.deviance(x), second.deviance(x));
     const T by_theta = part.by_a * a.by_theta + part.by_b * b.by_theta;
     return {{g * (part.by_a * a.by_mean), T(0), g * (part.by_b * b.by_mean),

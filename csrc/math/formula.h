@@ -12,8 +12,9 @@
 //   kForms           if there is one, the inputs come in so many forms, such as a scale or its
 //                    logarithm; which, the functions are told first
 //   kSplitAtZero     if there is one, value_at_zero and gradients_at_zero serve a target of 0, and
-//                    value_above_zero and gradients_above_zero the others: no value, no gradients,
-//                    no kExponents, and no gradient by the target
+//                    value_above_zero and gradients_above_zero the others, told whether those are
+//                    known to be at least 1: no value, no gradients, no kExponents, and no
+//                    gradient by the target
 //   Standard         if there is one, the formula of the required inputs alone, the others being 0
 //   value            of the inputs
 //   gradients        by each input, times the incoming gradient g: the last step is the one place
@@ -64,24 +65,36 @@ struct FirstForm {
   }
 };
 
+// What is known of the targets of a formula that is split at 0, all of them.
+enum class Targets {
+  kAny,
+  kZero,
+  kPositive,
+  kWhole,  // at least 1
+};
+template <Targets kTargets, class T>
+VAE_EXT_INLINE bool is_zero(T target) {
+  return kTargets == Targets::kZero || (kTargets == Targets::kAny && target == T(0));
+}
+
 // Value and gradients of one element, whatever the kind of formula.
-template <class F, ExpRange kRange, class T, class... More>
+template <class F, ExpRange kRange, Targets kTargets = Targets::kAny, class T, class... More>
 VAE_EXT_INLINE T value_of(int form, T lead, T second, More... more) {
   if constexpr (kSplitsAtZero<F>) {
-    if (second == T(0)) return F::value_at_zero(form, lead, second, more...);
-    return F::value_above_zero(form, lead, second, more...);
+    if (is_zero<kTargets>(second)) return F::value_at_zero(form, lead, second, more...);
+    return F::value_above_zero(form, kTargets == Targets::kWhole, lead, second, more...);
   } else if constexpr (kFormsOf<F> > 1) {
     return F::template value<kRange>(form, lead, second, more...);
   } else {
     return F::template value<kRange>(lead, second, more...);
   }
 }
-template <class F, ExpRange kRange, class T, class... More>
+template <class F, ExpRange kRange, Targets kTargets = Targets::kAny, class T, class... More>
 VAE_EXT_INLINE Gradients<T, F::kInputs> gradients_of(int form, T g, T lead, T second,
                                                      More... more) {
   if constexpr (kSplitsAtZero<F>) {
-    if (second == T(0)) return F::gradients_at_zero(form, g, lead, second, more...);
-    return F::gradients_above_zero(form, g, lead, second, more...);
+    if (is_zero<kTargets>(second)) return F::gradients_at_zero(form, g, lead, second, more...);
+    return F::gradients_above_zero(form, kTargets == Targets::kWhole, g, lead, second, more...);
   } else if constexpr (kFormsOf<F> > 1) {
     return F::template gradients<kRange>(form, g, lead, second, more...);
   } else {

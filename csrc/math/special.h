@@ -31,6 +31,20 @@ VAE_EXT_INLINE float log_far(float x) {
 }
 VAE_EXT_INLINE double log_far(double x) { return log(x); }
 
+// log(x), x >= 1.
+VAE_EXT_INLINE float log_from_one(float x) {
+#if defined(VAE_EXT_HARDWARE_FUNCTIONS)
+  return log_far(x);
+#else
+  const uint32_t sqrt_half = 0x3f3504f3u, offset = bits_of(x) - sqrt_half;
+  const float f = float_of((offset & 0x7fffffu) + sqrt_half) - 1.f;
+  const float k = static_cast<float>(static_cast<int32_t>(offset >> 23));
+  const float log_x = (k * 0x1.63p-1f + f) + (k * -0x1.bd0106p-13f + log1p_less_f(f));
+  return x < INFINITY ? log_x : x;
+#endif
+}
+VAE_EXT_INLINE double log_from_one(double x) { return log(x); }
+
 // a / b, where b is not subnormal and 1 / b not either; inf and NaN are those of a division.
 VAE_EXT_INLINE float ratio(float a, float b) {
 #if defined(VAE_EXT_HARDWARE_FUNCTIONS)
@@ -97,18 +111,19 @@ VAE_EXT_INLINE T log1p_minus_x(T x, T log1p_x) {
 
 // lgamma(y) = (y - 1/2) log(y) - y + log(2 pi) / 2 + S(y) and digamma(y) = log(y) - 1 / (2 y) +
 // Q(y): S and Q of w = 1 / y, which decrease to 0 as w / 12 and -w^2 / 12; in float for y >= 1, in
-// double for y >= 2.
-VAE_EXT_INLINE float stirling_series(float w) {
+// double for y >= 2. Added to `sum` in one rounding, so that they have the same bits where that is
+// known to be 0.
+VAE_EXT_INLINE float stirling_series(float w, float sum) {
   const float c[] = {0x1.555556p-4f, -0x1.77864cp-22f, -0x1.6b28dep-9f, -0x1.fef2a8p-15f,
                      0x1.16cc8p-10f, -0x1.528458p-11f, 0x1.2a4136p-13f};
-  return w * polynomial(c, w);
+  return multiply_add(w, polynomial(c, w), sum);
 }
-VAE_EXT_INLINE float digamma_series(float w) {
+VAE_EXT_INLINE float digamma_series(float w, float sum) {
   const float c[] = {-0x1.55555ap-4f, 0x1.3f8d7p-19f, 0x1.0f55d4p-7f,  0x1.e80944p-12f,
                      -0x1.8c9708p-8f, 0x1.4e86cap-8f, -0x1.06f4d8p-9f, 0x1.524364p-12f};
-  return (w * w) * polynomial(c, w);
+  return multiply_add(w * w, polynomial(c, w), sum);
 }
-VAE_EXT_INLINE double stirling_series(double w) {
+VAE_EXT_INLINE double stirling_series(double w, double sum) {
   const double c[] = {
       0.08333333333333333,   7.104072918575121e-15,  -0.002777777779143454,  1.0399897295779399e-10,
       0.0007936466246944185, 1.0128924062326998e-07, -0.0005968559635932757, 1.784693178616409e-05,
@@ -116,9 +131,9 @@ VAE_EXT_INLINE double stirling_series(double w) {
       -0.005575992096236207, -0.0021264184599195123, 0.0072027158463972485,  -0.005526957208589006,
       0.0015727240847562473,
   };
-  return w * polynomial(c, w);
+  return w * polynomial(c, w) + sum;
 }
-VAE_EXT_INLINE double digamma_series(double w) {
+VAE_EXT_INLINE double digamma_series(double w, double sum) {
   const double c[] = {
       -0.08333333333333331,   -1.846223907128143e-14,  0.008333333337286948, -3.33830761545048e-10,
       -0.00396823919952916,   -3.9391502881664144e-07, 0.004173527215109983, -8.170484614342261e-05,
@@ -126,37 +141,37 @@ VAE_EXT_INLINE double digamma_series(double w) {
       -0.11814169816702665,   0.4012882431202285,      -0.6192775462270274,  0.5591461737419401,
       -0.28687783096620095,   0.0652318187984099,
   };
-  return (w * w) * polynomial(c, w);
+  return (w * w) * polynomial(c, w) + sum;
 }
 
 // S and Q of any y > 0: by their recurrences to where the series serve, and no further, since the
-// steps cancel more the larger y is.
+// steps cancel more the larger y is. from_one: y >= 1, known where this is compiled.
 template <class T>
 constexpr int kSteps = sizeof(T) == sizeof(float) ? 1 : 2;
 
 template <class T>
-VAE_EXT_INLINE T stirling_rest(T y) {
+VAE_EXT_INLINE T stirling_rest(T y, bool from_one = false) {
   T sum = T(0);
   VAE_EXT_UNROLL
   for (int i = 0; i < kSteps<T>; ++i) {
-    const bool small = y < T(kSteps<T>);
+    const bool small = !(from_one && kSteps<T> == 1) && y < T(kSteps<T>);
     const T step = (y + T(0.5)) * log_far(ratio(y + T(1), y)) - T(1);
     sum += small ? step : T(0);
     y = small ? y + T(1) : y;
   }
-  return stirling_series(ratio(T(1), y)) + sum;
+  return stirling_series(ratio(T(1), y), sum);
 }
 template <class T>
-VAE_EXT_INLINE T digamma_rest(T y) {
+VAE_EXT_INLINE T digamma_rest(T y, bool from_one = false) {
   T sum = T(0);
   VAE_EXT_UNROLL
   for (int i = 0; i < kSteps<T>; ++i) {
-    const bool small = y < T(kSteps<T>);
+    const bool small = !(from_one && kSteps<T> == 1) && y < T(kSteps<T>);
     const T step = log_far(ratio(y + T(1), y)) - T(0.5) * (ratio(T(1), y + T(1)) + ratio(T(1), y));
     sum += small ? step : T(0);
     y = small ? y + T(1) : y;
   }
-  return digamma_series(ratio(T(1), y)) + sum;
+  return digamma_series(ratio(T(1), y), sum);
 }
 
 VAE_EXT_NAMESPACE_END
