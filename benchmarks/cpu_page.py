@@ -117,6 +117,28 @@ def environments() -> str:
     return "\n".join([*rows, *map(environment_row, found)])
 
 
+COUNTED = (
+    *("noise", "sum", "reparameterize", "reparameterize with kl", "reparameterize with kl dscale"),
+    *(f"standard gaussian_kl {kind}" for kind in ("value", "gradients", "both")),
+    "standard gaussian_kl value, far scale",
+    *(f"gaussian_kl {kind}" for kind in ("value", "gradients")),
+    *(f"{name} both" for name in ("bernoulli", "gaussian", "laplace")),
+    *(
+        f"{name} both, {which} targets 0"
+        for name in ("poisson", "negative_binomial")
+        for which in ("few", "most")
+    ),
+    *(f"{way} {dtype}" for dtype in ("bfloat16", "float16") for way in ("load", "store")),
+)
+
+
+def counts() -> str:
+    """Of the budget of `make count`."""
+    found = json.loads((ROOT / "tools/instructions.json").read_text())["instructions"]
+    rows = [[name, f"{found[name]:.1f}"] for name in COUNTED]
+    return lines(["kernel", "instructions for an element"], rows, 1)
+
+
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"speed": some_speeds, "training": training, "losses": where_it_loses},
     "docs/cpu.md": {
@@ -125,6 +147,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "strongest": strongest,
         "halves": halves,
         "environments": environments,
+        "counts": counts,
     },
 }
 
