@@ -7,7 +7,7 @@ OUT ?= out/gpu-check
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 PIP := $(INSTALL) -c constraints.txt
-NATIVE_SOURCES := $(shell find csrc -type f -not -name "*.py")
+NATIVE_SOURCES := $(shell find csrc -type f -not -name "*.py" -not -name "*.pyc")
 EMULATOR_SOURCES := $(wildcard tools/emulator/src/*.cpp tools/emulator/src/*.h)
 
 .PHONY: demo demo-distributed check test cuda gpu-check lint format check-install bench pictures clean
