@@ -26,6 +26,10 @@ BERNOULLI_NUMBERS = [mpmath.bernoulli(2 * k) / (2 * k * (2 * k - 1)) for k in ra
 DIGAMMA = [mpmath.bernoulli(2 * k) / (2 * k) for k in range(1, 13)]
 
 
+# Of log(sinh(x / 2) / (x / 2)), by powers of x^2, the first of which is x^2.
+LOG_SINHC = [mpmath.bernoulli(2 * n) / (2 * n * mpmath.factorial(2 * n)) for n in range(1, 16)]
+
+
 def series(coefficients: list[Any], w: Any) -> Any:
     """w (c0 + c1 w^2 + ...)"""
     total = np.zeros_like(w)
@@ -85,6 +89,22 @@ class Bulk:
         return np.where(near, v * (2 * v * v * total - (2 + x) * v), np.log(one_plus_x) - x)
 
     @staticmethod
+    def log_sinhc(a: Any) -> Any:
+        """log(sinh(a / 2) / (a / 2)), a >= 0."""
+        near = a < 1
+        far = np.where(near, 1, a)
+        total = series(LOG_SINHC, np.where(near, a, 0)) * np.where(near, a, 0)
+        return np.where(near, total, far / 2 + np.log((1 - np.exp(-far)) / far))
+
+    @staticmethod
+    def log_sinhc_slope(a: Any) -> Any:
+        near = a < 1
+        far = np.where(near, 1, a)
+        total = series([2 * n * c for n, c in enumerate(LOG_SINHC, 1)], np.where(near, a, 0))
+        e = np.exp(-far)
+        return np.where(near, total, LONG(0.5) + e / (1 - e) - 1 / far)
+
+    @staticmethod
     def stirling_rest(y: Any) -> Any:
         """Binet's function, from TOP down by its recurrence."""
         total, up = climb(y, Bulk.binet_step)
@@ -136,6 +156,21 @@ class Digits:
             return mpmath.log(one_plus_x) - x if abs(x) > 0.3 else mpmath.log1p(x) - x
 
     @staticmethod
+    def log_sinhc(a: Any) -> Any:
+        with mpmath.workdps(100):
+            if a < mpmath.mpf(10) ** -20:
+                return mpmath.mpf(a) ** 2 / 24
+            return mpmath.mpf(a) / 2 + mpmath.log(-mpmath.expm1(-mpmath.mpf(a)) / a)
+
+    @staticmethod
+    def log_sinhc_slope(a: Any) -> Any:
+        with mpmath.workdps(100):
+            if a < mpmath.mpf(10) ** -20:
+                return mpmath.mpf(a) / 12
+            a = mpmath.mpf(a)
+            return mpmath.coth(a / 2) / 2 - 1 / a
+
+    @staticmethod
     def stirling_rest(y: Any) -> Any:
         with mpmath.workdps(100):
             y = mpmath.mpf(y)
@@ -163,6 +198,15 @@ class Tensors:
     @staticmethod
     def log1p_minus_x(x: Any, one_plus_x: Any) -> Any:
         return torch.where(x.abs() < 1e-3, -x * x / 2 * (1 - x / 1.5), torch.log(one_plus_x) - x)
+
+    @staticmethod
+    def log_sinhc(a: Any) -> Any:
+        far = a / 2 + torch.log(-torch.expm1(-a) / a)
+        return torch.where(a < 1e-3, a * a / 24, far)
+
+    @staticmethod
+    def log_sinhc_slope(a: Any) -> Any:
+        return torch.where(a < 1e-3, a / 12, 0.5 / torch.tanh(a / 2) - 1 / a)
 
     @staticmethod
     def stirling_rest(y: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.distributions import kl_divergence
+from torch.distributions import ContinuousBernoulli, kl_divergence
 
 import vae_ext
 from vae_ext._formulas import normal
@@ -172,6 +172,33 @@ BERNOULLI = likelihood(
     scale=3,
     gradient_roundings=8,
 )
+CONTINUOUS_BERNOULLI = likelihood(
+    "continuous_bernoulli",
+    Quantity("Continuous Bernoulli", exact.continuous_bernoulli),
+    {
+        "logits": (
+            Quantity(
+                "∂/∂logits",
+                exact.continuous_bernoulli_dlogit,
+                magnitude=exact.continuous_bernoulli_dlogit_magnitude,
+            ),
+        ),
+        "target": (Quantity("∂/∂target", exact.bernoulli_dtarget, "ulp", 0, 0),),
+    },
+    lambda d: {
+        "ordinary": [d.normal(3), d.uniform()],
+        "near ½": [d.log_uniform(1e-30, 1), d.uniform()],
+        "binary": [d.normal(3), d.binary()],
+        "sweep": [d.log_uniform(1e-30, 1e4), d.uniform()],
+    },
+    {
+        "distributions": plain(
+            lambda x, t: ContinuousBernoulli(logits=x, validate_args=False).log_prob(t)
+        )
+    },
+    words=3,
+    scale=3,
+)
 GAUSSIAN = likelihood(
     "gaussian",
     Quantity("Gaussian", exact.gaussian),
@@ -266,7 +293,7 @@ SAMPLES = [
 
 CASES = [
     *(bounded_kl(soft) for soft in (False, True)),
-    *(KL, KL_PRIOR, BERNOULLI, GAUSSIAN, LAPLACE),
+    *(KL, KL_PRIOR, BERNOULLI, CONTINUOUS_BERNOULLI, GAUSSIAN, LAPLACE),
     *(POISSON, NEGATIVE_BINOMIAL, ZERO_INFLATED, MIXTURE),
     *SAMPLES,
 ]

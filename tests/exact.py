@@ -105,6 +105,31 @@ def bernoulli_dtarget(m: Any, logit: Any, target: Any) -> Any:
     return (logit,)
 
 
+def continuous_bernoulli(m: Any, logit: Any, target: Any) -> Any:
+    a = m.abs(logit)
+    weight = m.where(logit > 0, 1 - target, target)
+    far = m.where(a < 2, 2 + 0 * a, a)
+    return (
+        m.where(a < 2, (0.5 - weight) * a, -weight * a),
+        m.where(a < 2, -m.log_sinhc(a), m.log(far / (1 - m.exp(-far)))),
+    )
+
+
+def continuous_bernoulli_dlogit(m: Any, logit: Any, target: Any) -> Any:
+    a = m.abs(logit)
+    weight = m.where(logit > 0, 1 - target, target)
+    difference = (weight - 0.5) + m.log_sinhc_slope(a)
+    return (m.where(logit > 0, -difference, difference),)
+
+
+def continuous_bernoulli_dlogit_magnitude(m: Any, logit: Any, target: Any) -> Any:
+    """Of the target and of the mean, between which the derivative cancels."""
+    a = m.abs(logit)
+    weight = m.where(logit > 0, 1 - target, target)
+    mean = 0.5 - m.log_sinhc_slope(a)
+    return (m.where(mean > weight, mean, weight),)
+
+
 def gaussian(m: Any, mean: Any, target: Any, logvar: Any) -> Any:
     s = score(m, target, mean, logvar)
     return -s * s / 2, -logvar / 2, -m.log_2pi / 2

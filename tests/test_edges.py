@@ -91,6 +91,31 @@ def test_bernoulli_gradient(simd: str) -> None:
         assert ulps(grad, exact) <= 4
 
 
+def test_continuous_bernoulli(simd: str) -> None:
+    """Near logits of 0 its normalizer is 0 / 0; where targets agree with large ones, it is large."""
+    size = torch.cat([torch.logspace(-30, 2, 400), torch.tensor([1.9999, 2.0, 2.0001, 1e4])])
+    x = torch.cat([size, -size]).requires_grad_()
+    for t in (0.0, 1.0, 0.5, 0.3, 1e-3, 0.999):
+        target = torch.full_like(x, t)
+        ll = vae_ext.continuous_bernoulli_log_likelihood(x, target, reduction="none")
+        (slope,) = torch.autograd.grad(ll.sum(), x)
+        for v, found, by_x in zip(x.tolist(), ll.tolist(), slope.tolist(), strict=True):
+            with mpmath.workdps(120):
+                p, v = mpmath.mpf(float(target[0])), mpmath.mpf(v)
+                linear, height = p * v, mpmath.log(mpmath.expm1(v) / v)
+                mean = 1 / (1 - mpmath.exp(-v)) - 1 / v
+                half = min(abs(v), 2)  # of either sign in both, and cancels
+                size_of = abs(linear - height) + abs((0.5 - p) * half) + half * half / 24
+                assert abs(found - (linear - height)) <= 8 * 2.0**-24 * size_of + 2.0**-149, (v, t)
+                assert abs(by_x - (p - mean)) <= 8 * 2.0**-24 * max(p, mean), (v, t)
+    ll = vae_ext.continuous_bernoulli_log_likelihood(
+        f32(0, 0, math.inf, -math.inf, math.inf, -math.inf),
+        f32(0.3, 1, 1, 0, 0.5, 0.5),
+        reduction="none",
+    )
+    assert ll.tolist() == [0, 0, math.inf, math.inf, -math.inf, -math.inf]
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_large_finite_values(module: ModuleType) -> None:
     """Finite wherever the exact value is representable."""

@@ -13,11 +13,25 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Laplace, NegativeBinomial, Normal, Poisson
+from torch.distributions import (
+    Bernoulli,
+    ContinuousBernoulli,
+    Laplace,
+    NegativeBinomial,
+    Normal,
+    Poisson,
+)
 
 from . import _checks as checks
 from ._reference import counts
-from ._reference.formulas import Terms, bernoulli_terms, gaussian_terms, kl_terms, laplace_terms
+from ._reference.formulas import (
+    Terms,
+    bernoulli_terms,
+    continuous_bernoulli_terms,
+    gaussian_terms,
+    kl_terms,
+    laplace_terms,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +145,15 @@ BERNOULLI = Likelihood(
     largest_target=1,
     makes={"target": torch.sigmoid},
 )
+CONTINUOUS_BERNOULLI = Likelihood(
+    "continuous_bernoulli",
+    "logits",
+    continuous_bernoulli_terms,
+    lambda logits, t: ContinuousBernoulli(logits=logits, validate_args=False).log_prob(t),
+    target_dtypes=checks.TARGETS,
+    largest_target=1,
+    makes={"target": torch.sigmoid},
+)
 GAUSSIAN = Likelihood(
     "gaussian",
     "mean",
@@ -213,7 +236,7 @@ NEGATIVE_BINOMIAL_MIXTURE = of_counts(
 LIKELIHOODS = {
     each.name: each
     for each in (
-        *(BERNOULLI, GAUSSIAN, LAPLACE, POISSON, NEGATIVE_BINOMIAL),
+        *(BERNOULLI, CONTINUOUS_BERNOULLI, GAUSSIAN, LAPLACE, POISSON, NEGATIVE_BINOMIAL),
         *(ZERO_INFLATED_NEGATIVE_BINOMIAL, NEGATIVE_BINOMIAL_MIXTURE),
     )
 }

@@ -3,6 +3,7 @@
 
 #include "formula.h"
 #include "scale.h"
+#include "special.h"
 
 VAE_EXT_NAMESPACE_BEGIN
 
@@ -32,6 +33,45 @@ struct Bernoulli {  // logit, target
     const T e = mul_exp<kRange>(T(1), -fabs(logit));
     const T weight = logit > T(0) ? T(1) - target : target;
     const T difference = weight - quotient(e, T(1) + e);
+    return {{(logit > T(0) ? -g : g) * difference, g * logit}};
+  }
+};
+
+// The Bernoulli's terms, normalized over [0, 1]: t x - log((exp(x) - 1) / x). With a = |x| that is
+// (1/2 - w) a - log(sinh(a / 2) / (a / 2)), w = t for x <= 0 and 1 - t for x > 0.
+struct ContinuousBernoulli {  // logit, target
+  static constexpr int kInputs = 2, kRequired = 2, kNumbers = 0, kTarget = 1;
+  static constexpr int kExponents[] = {0};
+  static constexpr float kLargestTarget = 1;
+  static constexpr const char* kTargets = "values in [0, 1]";
+
+  // Up to where the series serve.
+  template <class T>
+  static constexpr T kEdge = T(2);
+
+  template <ExpRange kRange, class T>
+  VAE_EXT_INLINE static T value(T logit, T target) {
+    const T a = fabs(logit), weight = logit > T(0) ? T(1) - target : target;
+    const T near = (target - T(0.5)) * logit - log_sinhc(a);  // without w, which is rounded
+    const T e = mul_exp<kRange>(T(1), -a);
+    // At an infinite logit a target that agrees has an infinite density, and others have none.
+    const bool agrees = kRange == ExpRange::kFull && weight == T(0);
+    const bool lost = kRange == ExpRange::kFull && !agrees && a == T(INFINITY);
+    const T far = log_far(ratio(lost ? T(1) : a, T(1) - e)) - (agrees ? T(0) : weight * a);
+    return a < kEdge<T> ? near : far;
+  }
+
+  // d/dlogit = t - m(x), m = 1 / (1 - exp(-x)) - 1 / x the mean: m(-a) = 1/2 - k(a), m(a) = 1/2 +
+  // k(a), k the derivative of the logarithm above.
+  // d/dtarget = x
+  template <ExpRange kRange, class T>
+  VAE_EXT_INLINE static Gradients<T, 2> gradients(T g, T logit, T target) {
+    const T a = fabs(logit), weight = logit > T(0) ? T(1) - target : target;
+    const T e = mul_exp<kRange>(T(1), -a);
+    const T half = logit > T(0) ? T(0.5) - target : target - T(0.5);
+    const T near = half + log_sinhc_slope(a);
+    const T far = weight - (ratio(T(1), a) - ratio(e, T(1) - e));
+    const T difference = a < kEdge<T> ? near : far;
     return {{(logit > T(0) ? -g : g) * difference, g * logit}};
   }
 };

@@ -85,6 +85,36 @@ VAE_EXT_INLINE float expm1_nonpositive(float x) {
 }
 VAE_EXT_INLINE double expm1_nonpositive(double x) { return expm1(x); }
 
+// log(sinh(a / 2) / (a / 2)) and its derivative, 0 <= a <= 2, by their series in a^2.
+VAE_EXT_INLINE float log_sinhc(float a) {
+  const float c[] = {0x1.555556p-5f,  -0x1.6c16cp-12f, 0x1.71dce2p-18f,
+                     -0x1.bb7a88p-24f, 0x1.192f2ep-29f, -0x1.2d2d0ep-35f};
+  return a * a * polynomial(c, a * a);
+}
+VAE_EXT_INLINE float log_sinhc_slope(float a) {
+  const float c[] = {0x1.555556p-4f,   -0x1.6c16bcp-10f, 0x1.156466p-15f,
+                     -0x1.bb3a1ep-21f, 0x1.5ce65cp-26f,  -0x1.b174dep-32f};
+  return a * polynomial(c, a * a);
+}
+VAE_EXT_INLINE double log_sinhc(double a) {
+  const double c[] = {0.041666666666666667,   -0.00034722222222222222, 5.5114638447971781e-6,
+                      -1.0333994708994709e-7, 2.0876756987868099e-9,   -4.4034917822395777e-11,
+                      9.5589546647747706e-13, -2.1185501852016143e-14, 4.7700344757099136e-16,
+                      -1.0874343492790309e-17, 2.5040921947091952e-19, -5.8143602857552181e-21,
+                      1.3595027075497952e-22, -3.1976847953705524e-24, 7.5598415077922769e-26,
+                      -1.7952470840225633e-27};
+  return a * a * polynomial(c, a * a);
+}
+VAE_EXT_INLINE double log_sinhc_slope(double a) {
+  const double c[] = {0.083333333333333333,   -0.0013888888888888889, 3.3068783068783069e-5,
+                      -8.2671957671957672e-7, 2.0876756987868099e-8,  -5.2841901386874932e-10,
+                      1.3382536530684679e-11, -3.3896802963225829e-13, 8.5860620562778446e-15,
+                      -2.1748686985580619e-16, 5.5090028283602295e-18, -1.3954464685812523e-19,
+                      3.5347070396294675e-21, -8.9535174270375469e-23, 2.2679524523376831e-24,
+                      -5.7447906688722024e-26};
+  return a * polynomial(c, a * a);
+}
+
 // (log(1 + x) - x) / w + x / 2 with w = x / (1 + x / 2), z = w^2 < 0.95: log(1 + x) is
 // 2 atanh(w / 2).
 VAE_EXT_INLINE float atanh_rest(float z) {

@@ -15,7 +15,9 @@ from .numerics import (
     cut,
     half_expm1_minus_x,
     log1p_minus_x,
+    log_sinhc,
     mul_exp,
+    near_and_far,
     reduce,
     result_dtype,
 )
@@ -114,6 +116,21 @@ def bernoulli_terms(x: Tensor, t: Tensor) -> Tensor:
     above, below = x.masked_fill(~(x > 0), 0.0), x.masked_fill(x > 0, 0.0)
     softplus = torch.log1p(torch.exp(torch.where(x > 0, -x, x)))
     return torch.where(x > 0, (t - 1) * above, t * below) - softplus
+
+
+def continuous_bernoulli_terms(x: Tensor, t: Tensor) -> Tensor:
+    t = t.masked_fill((t < 0) | (t > 1), math.nan)
+    agree = ((t == 1) & (x > 0)) | ((t == 0) & (x < 0))
+    # On each side of 0: −w |x| − log((1 − exp(−|x|)) / |x|), w = t or 1 − t; near 0 by a series in
+    # x², which has no sides.
+    near, small, far = near_and_far(x)
+    above, below = far.masked_fill(~(far > 0), 0.0), far.masked_fill(far > 0, 0.0)
+    # An infinite logit that agrees with its target: the product is 0, and the density infinite.
+    linear = (t - 1) * cut(above, 0.0, 1e30) + t * cut(below, -1e30, 0.0)
+    linear = torch.where(agree, linear, (t - 1) * above + t * below)
+    a = torch.where(far > 0, far, -far)
+    height = torch.log(a.masked_fill(~agree & a.isinf(), 1.0)) - torch.log1p(-torch.exp(-a))
+    return torch.where(near, (t - 0.5) * small - log_sinhc(small), linear + height)
 
 
 def height(log_scale: Tensor, s: Tensor) -> Tensor:

@@ -12,6 +12,12 @@ from torch import Tensor
 SERIES = [0.5 / math.factorial(n) for n in range(2, 19)]
 # log(1 + x) = 2 atanh(v), v = x / (2 + x): Σ v^(2k) / (2k + 1), beginning with k = 1.
 ATANH = [1 / (2 * k + 1) for k in range(1, 21)]
+# log(sinh(x / 2) / (x / 2)) = Σ B_2n x^2n / (2n (2n)!) for n ≥ 1, for float64 at |x| ≤ 1.
+LOG_SINHC = [
+    *(1 / 24, -1 / 2880, 1 / 181440, -1 / 9676800, 1 / 479001600, -691 / 15692092416000),
+    *(9.558954664774771e-13, -2.1185501852016143e-14, 4.7700344757099136e-16),
+    *(-1.0874343492790309e-17, 2.5040921947091952e-19),
+]
 LOG_2PI = math.log(2 * math.pi)
 
 
@@ -118,6 +124,11 @@ def polynomial(coefficients: list[float], x: Tensor) -> Tensor:
     for c in reversed(coefficients[:-1]):
         total = total * x + c
     return total
+
+
+def log_sinhc(x: Tensor) -> Tensor:
+    """log(sinh(x / 2) / (x / 2)), |x| ≤ 1."""
+    return x * x * polynomial(LOG_SINHC, x * x)
 
 
 def log1p_minus_x(x: Tensor, one_plus_x: Tensor) -> Tensor:

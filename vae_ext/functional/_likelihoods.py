@@ -8,14 +8,18 @@ import torch
 from torch import Tensor
 
 from .. import _checks as checks
-from .._formulas import BERNOULLI, GAUSSIAN, LAPLACE, Form, Likelihood
+from .._formulas import BERNOULLI, CONTINUOUS_BERNOULLI, GAUSSIAN, LAPLACE, Form, Likelihood
 from .._native.dispatch import REFERENCE, changes, is_dynamo_compiling, route
 from .._ops import run
 from .._reference.numerics import as_tensor, result_dtype
 from ._reduction import Reduction
 from ._scale import scale_of
 
-__all__ = ["bernoulli_log_likelihood", "gaussian_log_likelihood", "laplace_log_likelihood"]
+__all__ = [
+    "bernoulli_log_likelihood",
+    "continuous_bernoulli_log_likelihood",
+    *("gaussian_log_likelihood", "laplace_log_likelihood"),
+]
 
 
 Maybe = Tensor | None
@@ -152,6 +156,33 @@ def bernoulli_log_likelihood(
     return log_likelihood(
         BERNOULLI, logits, target, (), Reduction(weights, event_dims, reduction, count)
     )
+
+
+def continuous_bernoulli_log_likelihood(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    weights: Tensor | None = None,
+    event_dims: int | None = None,
+    reduction: str = "event",
+    count: int | None = None,
+) -> Tensor:
+    """log p(target) under the continuous Bernoulli: target · logits − log((exp(logits) − 1) /
+    logits), a density over [0, 1].
+
+    For pixels in [0, 1], of which :func:`bernoulli_log_likelihood` is no density. Its normalizer
+    keeps its digits everywhere, logits of 0 included, where λ = sigmoid(logits) is ½ and its usual
+    form is 0 / 0. The mean is 1 / (1 − exp(−logits)) − 1 / logits, not λ.
+
+    Source: Loaiza-Ganem and Cunningham, "The continuous Bernoulli: fixing a pervasive error in
+    variational autoencoders", NeurIPS 2019.
+
+    Args, Returns, Raises: as :func:`bernoulli_log_likelihood`, in nats, of shape [batch] by
+        default; densities may exceed 1, and their logarithms 0. An infinite logit that agrees with
+        its target gives inf.
+    """
+    asked = Reduction(weights, event_dims, reduction, count)
+    return log_likelihood(CONTINUOUS_BERNOULLI, logits, target, (), asked)
 
 
 def gaussian_log_likelihood(

@@ -6,19 +6,38 @@ import torch.fx
 from torch import Tensor
 
 from .. import _checks as checks
-from .._formulas import BERNOULLI, GAUSSIAN, LAPLACE
+from .._formulas import BERNOULLI, CONTINUOUS_BERNOULLI, GAUSSIAN, LAPLACE, Likelihood
 from ..functional._elbo import elbo_loss, likelihood_and_parameters
 from ..functional._scale import scale_of
 from ._likelihood import NLL, Value, WithParameters
 from ._options import options
 
-__all__ = ["BernoulliNLL", "ELBOLoss", "GaussianNLL", "LaplaceNLL"]
+__all__ = ["BernoulliNLL", "ContinuousBernoulliNLL", "ELBOLoss", "GaussianNLL", "LaplaceNLL"]
 
 # torch.fx.symbolic_trace goes into modules; these are its leaves there.
 torch.fx.wrap("elbo_loss")
 
 
-class BernoulliNLL(NLL):
+class OfLogits(NLL):
+    """Of logits and targets in [0, 1]."""
+
+    _of: Likelihood
+
+    def __init__(self, *, event_dims: int | None = None, reduction: str = "mean") -> None:
+        super().__init__(self._of, event_dims, reduction)
+
+    def forward(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        *,
+        weights: Tensor | None = None,
+        count: int | None = None,
+    ) -> Tensor:
+        return self._nll(logits, target, weights, count)
+
+
+class BernoulliNLL(OfLogits):
     """−log p(target) under Bernoulli(sigmoid(logits)), nats: binary cross-entropy with logits that
     keeps its digits: softplus(logits) − target · logits.
 
@@ -34,18 +53,21 @@ class BernoulliNLL(NLL):
         The mean is by the weights, if there are any, or over the `count` that `forward` is given.
     """
 
-    def __init__(self, *, event_dims: int | None = None, reduction: str = "mean") -> None:
-        super().__init__(BERNOULLI, event_dims, reduction)
+    _of = BERNOULLI
 
-    def forward(
-        self,
-        logits: Tensor,
-        target: Tensor,
-        *,
-        weights: Tensor | None = None,
-        count: int | None = None,
-    ) -> Tensor:
-        return self._nll(logits, target, weights, count)
+
+class ContinuousBernoulliNLL(OfLogits):
+    """−log p(target) under the continuous Bernoulli of the logits, nats: log((exp(logits) − 1) /
+    logits) − target · logits.
+
+    Args: as :class:`BernoulliNLL`. Source, Raises: as
+    :func:`vae_ext.continuous_bernoulli_log_likelihood`.
+
+    Shape:
+        logits, target [batch, ...], of the same shape → a scalar, or [batch] with "event".
+    """
+
+    _of = CONTINUOUS_BERNOULLI
 
 
 class GaussianNLL(NLL):
