@@ -92,7 +92,7 @@ def test_bernoulli_gradient(simd: str) -> None:
 
 
 def test_continuous_bernoulli(simd: str) -> None:
-    """Near logits of 0 its normalizer is 0 / 0; where targets agree with large ones, it is large."""
+    """Near logits of 0 the usual normalizer is 0 / 0, and far out densities are large."""
     size = torch.cat([torch.logspace(-30, 2, 400), torch.tensor([1.9999, 2.0, 2.0001, 1e4])])
     x = torch.cat([size, -size]).requires_grad_()
     for t in (0.0, 1.0, 0.5, 0.3, 1e-3, 0.999):

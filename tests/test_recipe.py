@@ -64,7 +64,7 @@ EDITS: dict[str, list[tuple[str, str]]] = {
         (", LAPLACE, POISSON", ", UNIT"),
     ],
     "vae_ext/functional/_likelihoods.py": [
-        (', "laplace_log_likelihood"]', ', "unit_log_likelihood"'),
+        ('    "laplace_log_likelihood",\n]', '    "unit_log_likelihood",\n'),
         (", LAPLACE, ", ", UNIT"),
         (
             "def bernoulli_log_likelihood(",
@@ -87,7 +87,7 @@ EDITS: dict[str, list[tuple[str, str]]] = {
     ],
     "vae_ext/nn/_losses.py": [
         (', "LaplaceNLL"]', ', "UnitNLL"'),
-        (", LAPLACE\n", ", UNIT"),
+        (", LAPLACE, ", ", UNIT"),
         (
             "class ELBOLoss(",
             '''class UnitNLL(NLL):

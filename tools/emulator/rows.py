@@ -135,6 +135,9 @@ def special(shape: tuple[int, ...], dtype: torch.dtype) -> Part:
     def laplace(loc: Tensor, log_scale: Tensor) -> Tensor:
         return vae_ext.laplace_log_likelihood(loc, b, log_scale, reduction="mean")
 
+    def continuous_bernoulli(logits: Tensor) -> Tensor:
+        return vae_ext.continuous_bernoulli_log_likelihood(logits, rate, reduction="mean")
+
     def poisson(rate: Tensor) -> Tensor:
         return vae_ext.poisson_log_likelihood(rate, x, reduction="mean")
 
@@ -146,6 +149,7 @@ def special(shape: tuple[int, ...], dtype: torch.dtype) -> Part:
         name = "soft bounds" if soft else "hard bounds"
         yield f"sample_kl {name}", Pass(bounded(soft), a, b), {"f": 3, "b": 5}
     yield "laplace mean", Pass(laplace, a, c), {"1": 5}
+    yield "continuous_bernoulli mean", Pass(continuous_bernoulli, a), {"1": 3}
     yield "poisson mean", Pass(poisson, rate), {"1": 3}
     yield "negative_binomial mean", Pass(negative_binomial, rate, rate.clone()), {"1": 5}
 

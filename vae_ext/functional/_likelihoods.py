@@ -18,7 +18,8 @@ from ._scale import scale_of
 __all__ = [
     "bernoulli_log_likelihood",
     "continuous_bernoulli_log_likelihood",
-    *("gaussian_log_likelihood", "laplace_log_likelihood"),
+    "gaussian_log_likelihood",
+    "laplace_log_likelihood",
 ]
 
 
