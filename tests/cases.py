@@ -172,6 +172,8 @@ BERNOULLI = likelihood(
     scale=3,
     gradient_roundings=8,
 )
+
+
 def continuous_bernoulli_as_published(logits: Tensor, t: Tensor) -> Tensor:
     """With its authors' normalizer, a Taylor polynomial around ½."""
     p = torch.sigmoid(logits)
