@@ -8,6 +8,11 @@ Draw once, decode, and choose the estimate::
 
 All in nats, one value per event; log-likelihoods are [n_samples, batch]. What the gradient is
 depends on how the samples were drawn (`gradient=`), and the estimates check that it fits.
+
+The prior is N(0, I), or any other whose log-density `log_prior` computes of z: a learned mixture, a
+flow, an autoregressive model::
+
+    loss = -estimators.iwae(ll, s, log_prior=prior.log_prob).mean()
 """
 
 from __future__ import annotations
@@ -26,14 +31,38 @@ __all__ = ["Samples", "doubly_reparameterized_iwae", "draw", "iwae", "log_eviden
 __all__ += ["score_function", "sgvb_a", "sgvb_b"]
 
 
+LogPrior = Callable[[Tensor], Tensor]
+
+
+def of_samples(name: str, value: Tensor, samples: Samples) -> None:
+    checks.tensor(name, value)
+    if value.shape != samples.log_q.shape:
+        raise ValueError(
+            f"{name} had shape {checks.shape_text(value.shape)}, expected that of the samples, "
+            f"{checks.shape_text(samples.log_q.shape)}: one value per sample and event"
+        )
+
+
+def joint(
+    log_likelihood: Tensor, samples: Samples, log_prior: LogPrior | None
+) -> tuple[Tensor, Samples]:
+    """log p(x|z), and the samples with log p(z); of another prior log p(x, z), and the samples with
+    0 for it: outside of the draw the one depends on z and on parameters as the other does."""
+    of_samples("log_likelihood", log_likelihood, samples)
+    if log_prior is None:
+        return log_likelihood, samples
+    if not callable(log_prior):
+        raise TypeError(
+            f"log_prior was a {type(log_prior).__name__}, expected a function of z, such as the "
+            "log_prob of a distribution"
+        )
+    log_p = log_prior(samples.z)
+    of_samples("log_prior(z)", log_p, samples)
+    return log_likelihood + log_p, samples._replace(log_p=torch.zeros_like(samples.log_p))
+
+
 def log_weights(log_likelihood: Tensor, samples: Samples) -> Tensor:
     """log p(x, z) − log q(z|x), [n_samples, batch]."""
-    checks.tensor("log_likelihood", log_likelihood)
-    if log_likelihood.shape != samples.log_q.shape:
-        raise ValueError(
-            f"log_likelihood had shape {checks.shape_text(log_likelihood.shape)}, expected that of "
-            f"the samples, {checks.shape_text(samples.log_q.shape)}: one value per sample and event"
-        )
     found = log_likelihood + samples.log_p - samples.log_q
     if is_dtensor(found):  # sums over ranks, of which the estimates are not linear
         from ._sharding import replicated
@@ -54,7 +83,9 @@ def drawn_with(samples: Samples, *allowed: str) -> None:
         )
 
 
-def sgvb_a(log_likelihood: Tensor, samples: Samples) -> Tensor:
+def sgvb_a(
+    log_likelihood: Tensor, samples: Samples, *, log_prior: LogPrior | None = None
+) -> Tensor:
     """1/L Σ_l [log p(x|z^l) + log p(z^l) − log q(z^l|x)], an unbiased estimate of the bound.
 
     Source: Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014, (6).
@@ -62,6 +93,8 @@ def sgvb_a(log_likelihood: Tensor, samples: Samples) -> Tensor:
     Args:
         log_likelihood: log p(x|z), [n_samples, batch].
         samples: from :func:`draw`, "reparameterized" or "sticking-the-landing".
+        log_prior: takes z, [n_samples, *mu.shape], and returns log p(z), [n_samples, batch];
+            gradients flow to its parameters, and through z. None: N(0, I).
 
     Returns:
         [batch], nats.
@@ -70,7 +103,7 @@ def sgvb_a(log_likelihood: Tensor, samples: Samples) -> Tensor:
         ValueError: shapes that do not fit, or samples drawn for another gradient.
     """
     drawn_with(samples, "reparameterized", "sticking-the-landing")
-    return log_weights(log_likelihood, samples).mean(0)
+    return log_weights(*joint(log_likelihood, samples, log_prior)).mean(0)
 
 
 def sgvb_b(log_likelihood: Tensor, kl: Tensor) -> Tensor:
@@ -98,7 +131,13 @@ def sgvb_b(log_likelihood: Tensor, kl: Tensor) -> Tensor:
     return log_likelihood.mean(0) - kl
 
 
-def score_function(log_likelihood: Tensor, samples: Samples, *, baseline: bool = True) -> Tensor:
+def score_function(
+    log_likelihood: Tensor,
+    samples: Samples,
+    *,
+    baseline: bool = True,
+    log_prior: LogPrior | None = None,
+) -> Tensor:
     """The bound, with the score-function gradient (5.9): z need not be differentiable.
 
     The value is that of :func:`sgvb_a`. The gradient by φ is 1/L Σ_l (f_l − b_l) ∇ log q(z^l|x),
@@ -113,6 +152,8 @@ def score_function(log_likelihood: Tensor, samples: Samples, *, baseline: bool =
         log_likelihood: log p(x|z), [n_samples, batch].
         samples: from :func:`draw`, "score".
         baseline: leave-one-out; it needs two samples or more.
+        log_prior: takes z, [n_samples, *mu.shape], and returns log p(z), [n_samples, batch];
+            gradients flow to its parameters, and through z. None: N(0, I).
 
     Returns:
         [batch], nats.
@@ -122,7 +163,8 @@ def score_function(log_likelihood: Tensor, samples: Samples, *, baseline: bool =
             baseline.
     """
     drawn_with(samples, "score")
-    value = log_weights(log_likelihood, samples._replace(log_q=samples.log_q.detach()))
+    joint_likelihood, samples = joint(log_likelihood, samples, log_prior)
+    value = log_weights(joint_likelihood, samples._replace(log_q=samples.log_q.detach()))
     signal = value.detach()
     n = signal.shape[0]
     if baseline:
@@ -133,7 +175,7 @@ def score_function(log_likelihood: Tensor, samples: Samples, *, baseline: bool =
     return value.mean(0) + (surrogate - surrogate.detach())
 
 
-def iwae(log_likelihood: Tensor, samples: Samples) -> Tensor:
+def iwae(log_likelihood: Tensor, samples: Samples, *, log_prior: LogPrior | None = None) -> Tensor:
     """log 1/L Σ_l w_l, w = p(x, z)/q(z|x): the importance-weighted bound, which rises with L to
     the evidence.
 
@@ -142,6 +184,8 @@ def iwae(log_likelihood: Tensor, samples: Samples) -> Tensor:
     Args:
         log_likelihood: log p(x|z), [n_samples, batch].
         samples: from :func:`draw`, "reparameterized" or "sticking-the-landing".
+        log_prior: takes z, [n_samples, *mu.shape], and returns log p(z), [n_samples, batch];
+            gradients flow to its parameters, and through z. None: N(0, I).
 
     Returns:
         [batch], nats.
@@ -150,10 +194,12 @@ def iwae(log_likelihood: Tensor, samples: Samples) -> Tensor:
         ValueError: shapes that do not fit, or samples drawn for another gradient.
     """
     drawn_with(samples, "reparameterized", "sticking-the-landing")
-    return log_mean_exp(log_weights(log_likelihood, samples))
+    return log_mean_exp(log_weights(*joint(log_likelihood, samples, log_prior)))
 
 
-def doubly_reparameterized_iwae(log_likelihood: Tensor, samples: Samples) -> Tensor:
+def doubly_reparameterized_iwae(
+    log_likelihood: Tensor, samples: Samples, *, log_prior: LogPrior | None = None
+) -> Tensor:
     """:func:`iwae` with the doubly reparameterized gradient by φ, Σ_l w̃_l² ∂log w_l/∂z_l ∂z_l/∂φ, w̃
     being the normalized weights: unbiased, and its signal does not vanish as L grows.
 
@@ -164,6 +210,8 @@ def doubly_reparameterized_iwae(log_likelihood: Tensor, samples: Samples) -> Ten
         log_likelihood: log p(x|z), [n_samples, batch].
         samples: from :func:`draw`, "sticking-the-landing". They can be used once where a gradient
             is wanted, since the one that comes to z is weighted from here on.
+        log_prior: takes z, [n_samples, *mu.shape], and returns log p(z), [n_samples, batch];
+            gradients flow to its parameters, and through z. None: N(0, I).
 
     Returns:
         [batch], nats.
@@ -180,6 +228,7 @@ def doubly_reparameterized_iwae(log_likelihood: Tensor, samples: Samples) -> Ten
             "since its gradient is an estimate and not the derivative of its value. Use reverse "
             "mode (backward, torch.func.grad, vjp, jacrev), or iwae"
         )
+    log_likelihood, samples = joint(log_likelihood, samples, log_prior)
     log_w = log_weights(log_likelihood, samples)
     normalized = log_w.detach().softmax(0)
     # Once for θ; a second time, in the draw's backward pass or here, for what φ gets.
@@ -210,6 +259,7 @@ def log_evidence(
     chunk: int = 50,
     seed: int | None = None,
     event_dims: int | None = None,
+    log_prior: LogPrior | None = None,
 ) -> Tensor:
     """log p(x) by importance sampling from q: :func:`iwae` over many samples, `chunk` at a time.
 
@@ -223,6 +273,7 @@ def log_evidence(
         n_samples: draws for each event in all.
         chunk: draws that are in memory at once.
         seed: of the noise; chunk k draws from stream k. None: from torch's generator.
+        log_prior: takes z and returns log p(z), [chunk, batch]. None: N(0, I).
 
     Returns:
         [batch], nats, without a gradient.
@@ -241,7 +292,8 @@ def log_evidence(
         samples = draw(
             mu, logvar, n, seed=seed, stream=0 if seed is None else k, event_dims=event_dims
         )
-        part = log_weights(log_likelihood(samples.z), samples).logsumexp(0)
+        of_z = joint(log_likelihood(samples.z), samples, log_prior)
+        part = log_weights(*of_z).logsumexp(0)
         total = part if total is None else torch.logaddexp(total, part)
     assert total is not None
     return total - math.log(n_samples)
