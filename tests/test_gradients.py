@@ -145,10 +145,11 @@ def test_each_input_alone(function: Callable[..., object], tensors: tuple[Tensor
     for i, want in zip(leaves, together, strict=True):
         args = tuple(t.detach().requires_grad_(j == i) for j, t in enumerate(tensors))
         (alone,) = torch.autograd.grad(total(args), args[i])
-        # The gradient by beta is the KL's value, which is from another loop where nothing else of
-        # it is wanted.
-        digits = 4 * torch.finfo(want.dtype).eps if want.ndim == 0 else 0.0
-        torch.testing.assert_close(alone, want, rtol=digits, atol=0.0)
+        # To rounding: where all are wanted value and gradients may come from one loop, in which a
+        # compiler fuses other products and sums.
+        digits = 32 * torch.finfo(want.dtype).eps
+        largest = float(want.abs().max()) if want.numel() else 0.0
+        torch.testing.assert_close(alone, want, rtol=digits, atol=digits * largest)
 
 
 def test_derivatives_at_the_seams() -> None:
