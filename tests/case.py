@@ -157,10 +157,11 @@ def likelihood(
     """A case of the package's own table: what follows from that, and what else there is to say."""
     entry = LIKELIHOODS[name]
     formula = entry.formula
+    title = name.replace("_", " ").replace("bernoulli", "Bernoulli")
     fixed = () if entry.target_gradient else ("target",)
     return Case(
         formula.op,
-        f"{name.replace('_', ' ').capitalize()} log-likelihood",
+        f"{title[0].upper()}{title[1:]} log-likelihood",
         getattr(vae_ext, formula.op),
         oracle.of_formula(formula),
         formula.arguments,
