@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HEAD = """#define VAE_EXT_LEVEL avx2
 #pragma GCC target("avx2,fma,f16c")
 #define VAE_EXT_FMA
-#include "math/counts.h"
+#include "math/count_mixtures.h"
 #include "math/likelihoods.h"
 #include "math/sampling.h"
 using namespace vae_ext;
@@ -66,7 +66,7 @@ def loops() -> Iterator[tuple[str, str]]:
                     told, template = f"{form}, ", ""
                     ends = [("_at_zero", ""), ("_above_zero", "false, "), ("_above_zero", "true, ")]
                 for end, whole in ends:
-                    name = f"{struct.replace('::', '_')}{end}_{whole[:4]}{form}"
+                    name = f"{struct.replace('::', '_')}{end}_{whole.strip(', ')}{form}"
                     value, slopes = (
                         f"{struct}::{f}{end}{template}({told}{whole}"
                         for f in ("value", "gradients")

@@ -2,7 +2,7 @@
 // loops of formula_loops.inl. Nothing here knows which formula it computes.
 #include <atomic>
 
-#include "../math/counts.h"
+#include "../math/count_mixtures.h"
 #include "../math/divergences.h"
 #include "../math/likelihoods.h"
 #include "../ops/stack.h"

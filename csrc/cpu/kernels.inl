@@ -4,7 +4,7 @@
 
 #include <utility>
 
-#include "../math/counts.h"
+#include "../math/count_mixtures.h"
 #include "../math/half.h"
 #include "../math/likelihoods.h"
 #include "../math/sampling.h"

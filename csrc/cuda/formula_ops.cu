@@ -2,7 +2,7 @@
 // inputs, elementwise results one more, and the gradients that are wanted; value and gradients in
 // one pass what the backward pass moves. Compiled once for each line of formulas.def, with
 // VAE_EXT_PART as its number (csrc/compile_cuda.py).
-#include "../math/counts.h"
+#include "../math/count_mixtures.h"
 #include "../math/divergences.h"
 #include "../math/likelihoods.h"
 #include "../ops/stack.h"

@@ -15,6 +15,8 @@
 //                    value_above_zero and gradients_above_zero the others, told whether those are
 //                    known to be at least 1: no value, no gradients, no kExponents, and no
 //                    gradient by the target
+//   kServesZero      whether the others' functions serve a target of 0, too, which costs them next
+//                    to nothing
 //   Standard         if there is one, the formula of the required inputs alone, the others being 0
 //   value            of the inputs
 //   gradients        by each input, times the incoming gradient g: the last step is the one place

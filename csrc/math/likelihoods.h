@@ -45,9 +45,7 @@ struct ContinuousBernoulli {  // logit, target
   static constexpr float kLargestTarget = 1;
   static constexpr const char* kTargets = "values in [0, 1]";
 
-  // Up to where the series serve.
-  template <class T>
-  static constexpr T kEdge = T(2);
+  static constexpr int kEdge = 2;  // up to where the series serve
 
   template <ExpRange kRange, class T>
   VAE_EXT_INLINE static T value(T logit, T target) {
@@ -58,7 +56,7 @@ struct ContinuousBernoulli {  // logit, target
     const bool agrees = kRange == ExpRange::kFull && weight == T(0);
     const bool lost = kRange == ExpRange::kFull && !agrees && a == T(INFINITY);
     const T far = log_far(ratio(lost ? T(1) : a, T(1) - e)) - (agrees ? T(0) : weight * a);
-    return a < kEdge<T> ? near : far;
+    return a < T(kEdge) ? near : far;
   }
 
   // d/dlogit = t - m(x), m = 1 / (1 - exp(-x)) - 1 / x the mean: m(-a) = 1/2 - k(a), m(a) = 1/2 +
@@ -71,7 +69,7 @@ struct ContinuousBernoulli {  // logit, target
     const T half = logit > T(0) ? T(0.5) - target : target - T(0.5);
     const T near = half + log_sinhc_slope(a);
     const T far = weight - (ratio(T(1), a) - ratio(e, T(1) - e));
-    const T difference = a < kEdge<T> ? near : far;
+    const T difference = a < T(kEdge) ? near : far;
     return {{(logit > T(0) ? -g : g) * difference, g * logit}};
   }
 };

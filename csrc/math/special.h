@@ -1,20 +1,25 @@
-// Logarithms and what is left of lgamma and digamma beside their leading terms, as the likelihoods
-// of counts need them. In the manner of elementary.h: total, and free of branches in float.
+// Logarithms, what is left of lgamma and digamma beside their leading terms, and other functions
+// that a likelihood or two need. In the manner of elementary.h: total, and free of branches in
+// float.
 #pragma once
 
 #include "elementary.h"
 
 VAE_EXT_NAMESPACE_BEGIN
 
+// log(x 2^-scale) of a normal number x > 0.
+VAE_EXT_INLINE float log_of_normal(float x, int32_t scale = 0) {
+  const uint32_t sqrt_half = 0x3f3504f3u, offset = bits_of(x) - sqrt_half;
+  // x = 2^k (1 + f) with sqrt(1/2) <= 1 + f < sqrt(2)
+  const float f = float_of((offset & 0x7fffffu) + sqrt_half) - 1.f;
+  const float k = static_cast<float>((static_cast<int32_t>(offset) >> 23) - scale);
+  return (k * 0x1.63p-1f + f) + (k * -0x1.bd0106p-13f + log1p_less_f(f));
+}
+
 // log(x): -inf of 0, NaN of negative numbers.
 VAE_EXT_INLINE float log_of(float x) {
   const bool subnormal = x < 0x1p-126f;
-  const uint32_t sqrt_half = 0x3f3504f3u;
-  const uint32_t offset = bits_of(subnormal ? x * 0x1p24f : x) - sqrt_half;
-  // x = 2^k (1 + f) with sqrt(1/2) <= 1 + f < sqrt(2)
-  const float f = float_of((offset & 0x7fffffu) + sqrt_half) - 1.f;
-  const float k = static_cast<float>((static_cast<int32_t>(offset) >> 23) - (subnormal ? 24 : 0));
-  const float log_x = (k * 0x1.63p-1f + f) + (k * -0x1.bd0106p-13f + log1p_less_f(f));
+  const float log_x = log_of_normal(subnormal ? x * 0x1p24f : x, subnormal ? 24 : 0);
   const float edge = x == 0.f ? -INFINITY : NAN;
   return x > 0.f ? (x < INFINITY ? log_x : x) : edge;
 }
@@ -31,16 +36,12 @@ VAE_EXT_INLINE float log_far(float x) {
 }
 VAE_EXT_INLINE double log_far(double x) { return log(x); }
 
-// log(x), x >= 1.
+// The same for x >= 1.
 VAE_EXT_INLINE float log_from_one(float x) {
 #if defined(VAE_EXT_HARDWARE_FUNCTIONS)
   return log_far(x);
 #else
-  const uint32_t sqrt_half = 0x3f3504f3u, offset = bits_of(x) - sqrt_half;
-  const float f = float_of((offset & 0x7fffffu) + sqrt_half) - 1.f;
-  const float k = static_cast<float>(static_cast<int32_t>(offset >> 23));
-  const float log_x = (k * 0x1.63p-1f + f) + (k * -0x1.bd0106p-13f + log1p_less_f(f));
-  return x < INFINITY ? log_x : x;
+  return x < INFINITY ? log_of_normal(x) : x;
 #endif
 }
 VAE_EXT_INLINE double log_from_one(double x) { return log(x); }
@@ -96,24 +97,21 @@ VAE_EXT_INLINE float log_sinhc_slope(float a) {
                      -0x1.bb3a1ep-21f, 0x1.5ce65cp-26f,  -0x1.b174dep-32f};
   return a * polynomial(c, a * a);
 }
-VAE_EXT_INLINE double log_sinhc(double a) {
+// In double the derivative's terms are those of the logarithm, times their exponents.
+VAE_EXT_INLINE double log_sinhc_terms(double z, bool slope) {
   const double c[] = {0.041666666666666667,    -0.00034722222222222222, 5.5114638447971781e-6,
                       -1.0333994708994709e-7,  2.0876756987868099e-9,   -4.4034917822395777e-11,
                       9.5589546647747706e-13,  -2.1185501852016143e-14, 4.7700344757099136e-16,
                       -1.0874343492790309e-17, 2.5040921947091952e-19,  -5.8143602857552181e-21,
                       1.3595027075497952e-22,  -3.1976847953705524e-24, 7.5598415077922769e-26,
                       -1.7952470840225633e-27};
-  return a * a * polynomial(c, a * a);
+  double sum = 0;
+  VAE_EXT_UNROLL
+  for (int i = 15; i >= 0; --i) sum = sum * z + (slope ? 2 * (i + 1) * c[i] : c[i]);
+  return sum;
 }
-VAE_EXT_INLINE double log_sinhc_slope(double a) {
-  const double c[] = {0.083333333333333333,    -0.0013888888888888889,  3.3068783068783069e-5,
-                      -8.2671957671957672e-7,  2.0876756987868099e-8,   -5.2841901386874932e-10,
-                      1.3382536530684679e-11,  -3.3896802963225829e-13, 8.5860620562778446e-15,
-                      -2.1748686985580619e-16, 5.5090028283602295e-18,  -1.3954464685812523e-19,
-                      3.5347070396294675e-21,  -8.9535174270375469e-23, 2.2679524523376831e-24,
-                      -5.7447906688722024e-26};
-  return a * polynomial(c, a * a);
-}
+VAE_EXT_INLINE double log_sinhc(double a) { return a * a * log_sinhc_terms(a * a, false); }
+VAE_EXT_INLINE double log_sinhc_slope(double a) { return a * log_sinhc_terms(a * a, true); }
 
 // (log(1 + x) - x) / w + x / 2 with w = x / (1 + x / 2), z = w^2 < 0.95: log(1 + x) is
 // 2 atanh(w / 2).

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "../cpu/kernels.h"
-#include "../math/counts.h"
+#include "../math/count_mixtures.h"
 #include "../math/divergences.h"
 #include "../math/likelihoods.h"
 #include "../math/philox.h"
