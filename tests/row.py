@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vae_ext import estimators as e
 from vae_ext._formulas import Likelihood
 from vae_ext.distributions import DiagonalGaussian
 
@@ -83,22 +82,6 @@ def latent_row(name: str, **options: Any) -> Row:
 
 def distribution(mu: Tensor, logvar: Tensor) -> DiagonalGaussian:
     return DiagonalGaussian(mu, logvar, event_dims=1, validate_args=False)
-
-
-def decoded(z: Tensor) -> Tensor:
-    """A log-likelihood log p(x|z), one for each sample and event."""
-    return -(z - 0.3).square().sum(-1)
-
-
-def estimate_row(estimate: str, gradient: str = "reparameterized") -> Row:
-    def function(mu: Tensor, logvar: Tensor, seed: int | None) -> Tensor:
-        s = e.draw(mu, logvar, 4, gradient=gradient, seed=seed, event_dims=1)
-        value: Tensor = getattr(e, estimate)(decoded(s.z), s)
-        return value
-
-    name = f"{estimate}, {gradient}"
-    covers = [f"estimators.{estimate}", "estimators.draw", "estimators.Samples"]
-    return Row(name, covers, function, two, samples=True)
 
 
 def module_row(

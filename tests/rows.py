@@ -13,14 +13,13 @@ import torch
 from torch.distributions import kl_divergence
 
 import vae_ext
+from tests.estimator_rows import ESTIMATOR_ROWS
 from tests.likelihood_rows import likelihood_rows
 from tests.row import (
     D,
     Row,
     both,
-    decoded,
     distribution,
-    estimate_row,
     factor,
     latent_row,
     loss_inputs,
@@ -28,7 +27,6 @@ from tests.row import (
     normal,
     two,
 )
-from vae_ext import estimators as e
 from vae_ext import objectives as o
 from vae_ext._formulas import LIKELIHOODS
 from vae_ext.distributions import NegativeBinomial, Poisson
@@ -206,25 +204,7 @@ ROWS = [
         lambda b: normal((b, D), (b, D), (D,)),
         fixed=(1,),
     ),
-    estimate_row("sgvb_a"),
-    estimate_row("iwae"),
-    estimate_row("iwae", "sticking-the-landing"),
-    estimate_row("doubly_reparameterized_iwae", "sticking-the-landing"),
-    estimate_row("score_function", "score"),
-    Row(
-        "sgvb_b",
-        ["estimators.sgvb_b"],
-        lambda ll, kl: e.sgvb_b(ll, kl),
-        lambda b: normal((5, b), (b,)),
-    ),
-    Row(
-        "log_evidence",
-        ["estimators.log_evidence"],
-        lambda m, v, seed: e.log_evidence(decoded, m, v, 6, chunk=4, seed=seed, event_dims=1),
-        two,
-        samples=True,
-        fixed=(0, 1),
-    ),
+    *ESTIMATOR_ROWS,
     module_row(
         "GaussianLatent",
         lambda: vae_ext.nn.GaussianLatent((D,), event_dims=1),

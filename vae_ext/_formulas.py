@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -145,14 +145,11 @@ BERNOULLI = Likelihood(
     largest_target=1,
     makes={"target": torch.sigmoid},
 )
-CONTINUOUS_BERNOULLI = Likelihood(
-    "continuous_bernoulli",
-    "logits",
-    continuous_bernoulli_terms,
-    lambda logits, t: ContinuousBernoulli(logits=logits, validate_args=False).log_prob(t),
-    target_dtypes=checks.TARGETS,
-    largest_target=1,
-    makes={"target": torch.sigmoid},
+CONTINUOUS_BERNOULLI = replace(
+    BERNOULLI,
+    name="continuous_bernoulli",
+    terms=continuous_bernoulli_terms,
+    usual=lambda x, t: ContinuousBernoulli(logits=x, validate_args=False).log_prob(t),
 )
 GAUSSIAN = Likelihood(
     "gaussian",

@@ -100,6 +100,7 @@ def sgvb_a(
         [batch], nats.
 
     Raises:
+        TypeError: a `log_prior` that is no function, or a value that is no tensor.
         ValueError: shapes that do not fit, or samples drawn for another gradient.
     """
     drawn_with(samples, "reparameterized", "sticking-the-landing")
@@ -152,13 +153,13 @@ def score_function(
         log_likelihood: log p(x|z), [n_samples, batch].
         samples: from :func:`draw`, "score".
         baseline: leave-one-out; it needs two samples or more.
-        log_prior: takes z, [n_samples, *mu.shape], and returns log p(z), [n_samples, batch];
-            gradients flow to its parameters, and through z. None: N(0, I).
+        log_prior: as in :func:`sgvb_a`.
 
     Returns:
         [batch], nats.
 
     Raises:
+        TypeError: as :func:`sgvb_a`.
         ValueError: shapes that do not fit, samples drawn for another gradient, or one alone with a
             baseline.
     """
@@ -184,13 +185,13 @@ def iwae(log_likelihood: Tensor, samples: Samples, *, log_prior: LogPrior | None
     Args:
         log_likelihood: log p(x|z), [n_samples, batch].
         samples: from :func:`draw`, "reparameterized" or "sticking-the-landing".
-        log_prior: takes z, [n_samples, *mu.shape], and returns log p(z), [n_samples, batch];
-            gradients flow to its parameters, and through z. None: N(0, I).
+        log_prior: as in :func:`sgvb_a`.
 
     Returns:
         [batch], nats.
 
     Raises:
+        TypeError: a `log_prior` that is no function, or a value that is no tensor.
         ValueError: shapes that do not fit, or samples drawn for another gradient.
     """
     drawn_with(samples, "reparameterized", "sticking-the-landing")
@@ -210,13 +211,13 @@ def doubly_reparameterized_iwae(
         log_likelihood: log p(x|z), [n_samples, batch].
         samples: from :func:`draw`, "sticking-the-landing". They can be used once where a gradient
             is wanted, since the one that comes to z is weighted from here on.
-        log_prior: takes z, [n_samples, *mu.shape], and returns log p(z), [n_samples, batch];
-            gradients flow to its parameters, and through z. None: N(0, I).
+        log_prior: as in :func:`sgvb_a`.
 
     Returns:
         [batch], nats.
 
     Raises:
+        TypeError: a `log_prior` that is no function, or a value that is no tensor.
         ValueError: shapes that do not fit, or samples drawn for another gradient.
         RuntimeError: samples that were used before; forward-mode differentiation, since the
             gradient is an estimate and not the derivative of the value.
@@ -273,7 +274,7 @@ def log_evidence(
         n_samples: draws for each event in all.
         chunk: draws that are in memory at once.
         seed: of the noise; chunk k draws from stream k. None: from torch's generator.
-        log_prior: takes z and returns log p(z), [chunk, batch]. None: N(0, I).
+        log_prior: as in :func:`sgvb_a`, of z [chunk, *mu.shape].
 
     Returns:
         [batch], nats, without a gradient.
