@@ -124,9 +124,9 @@ def unit_dmean(m: Any, mean: Any, target: Any) -> Any:
 """,
         )
     ],
-    "tests/cases.py": [
+    "tests/likelihood_cases.py": [
         (
-            "# ---- Samples, given their noise ---",
+            "LIKELIHOODS = [",
             """UNIT = likelihood(
     "unit",
     Quantity("Unit", exact.unit),
@@ -138,7 +138,7 @@ def unit_dmean(m: Any, mean: Any, target: Any) -> Any:
 
 """,
         ),
-        (", LAPLACE),", ", UNIT"),
+        (", LAPLACE]", ", UNIT"),
     ],
     "docs/derivations.md": [("[test_derivations]:", "## Unit log-likelihood\n\n∂/∂m = x − m.\n\n")],
     "README.md": [

@@ -8,7 +8,8 @@ from typing import Any
 import mpmath
 
 from tests.arithmetic import LOG_2PI, Digits, to_long
-from tests.cases import BINARY, Case, Quantity
+from tests.cases import Case, Quantity
+from tests.likelihood_cases import BINARY
 
 inf, nan = math.inf, math.nan
 

@@ -10,7 +10,8 @@ import torch
 
 import vae_ext
 from tests.arithmetic import LONG
-from tests.cases import BERNOULLI, MEASURED, Case, Quantity
+from tests.cases import MEASURED, Case, Quantity
+from tests.likelihood_cases import BERNOULLI
 
 from .measure import Error, bulk, naive
 
