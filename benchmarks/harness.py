@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 Step = Callable[[], object]
 
@@ -63,3 +65,17 @@ def summarize(samples: list[dict[str, float]]) -> dict[str, Timing]:
         name: Timing(*(float(q) for q in np.percentile([s[name] for s in samples], (20, 50, 80))))
         for name in samples[0]
     }
+
+
+class NoLoss(torch.autograd.Function):
+    """0, with gradients that are there."""
+
+    @staticmethod
+    def forward(ctx: Any, *parameters: Tensor) -> Tensor:
+        ctx.save_for_backward(*parameters)
+        return torch.zeros_like(parameters[0])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        (grad,) = grads
+        return tuple(grad.new_full(p.shape, 1e-3) for p in ctx.saved_tensors)

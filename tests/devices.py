@@ -26,6 +26,7 @@ KERNELS = [
     "row_gradients",
     "region",
     "reduction_count",
+    "groups",
 ]
 
 # Whether the kernels are a card's machine code, on one or emulated, for which the contract has

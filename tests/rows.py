@@ -14,6 +14,7 @@ from torch.distributions import kl_divergence
 
 import vae_ext
 from tests.estimator_rows import ESTIMATOR_ROWS
+from tests.group_rows import GROUP_ROWS
 from tests.likelihood_rows import likelihood_rows
 from tests.row import (
     D,
@@ -204,6 +205,7 @@ ROWS = [
         lambda b: normal((b, D), (b, D), (D,)),
         fixed=(1,),
     ),
+    *GROUP_ROWS,
     *ESTIMATOR_ROWS,
     module_row(
         "GaussianLatent",

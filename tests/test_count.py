@@ -6,7 +6,7 @@ import json
 import re
 
 from tools import count
-from vae_ext._formulas import FORMULAS
+from vae_ext._formulas import FORMULAS, GROUPS
 
 DUMP = """# callgrind format
 part: {part}
@@ -39,6 +39,9 @@ def test_every_formula_is_in_the_budget() -> None:
         name = formula.op.removesuffix("_log_likelihood")
         for kind in ("value", "gradients", "both"):
             assert f"{name} {kind}" in names
+    for group in GROUPS:
+        name = group.op.removesuffix("_log_likelihood")
+        assert {f"{name} value", f"{name} both"} <= set(names)
 
 
 def test_the_size_of_a_tile() -> None:

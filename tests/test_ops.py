@@ -14,7 +14,7 @@ from tests.devices import device
 from vae_ext import _C
 from vae_ext._autograd import FUNCTIONS
 from vae_ext._checks import GRADIENTS, REDUCTIONS
-from vae_ext._formulas import FORMULAS, LIKELIHOODS, Formula
+from vae_ext._formulas import FORMULAS, GROUPS, LIKELIHOODS, Formula, Group
 from vae_ext._native.registration import INTERNAL
 from vae_ext._reference.ops import HARD, SOFT
 
@@ -79,6 +79,27 @@ def samples_of(formula: Formula) -> Iterator[Call]:
         yield both, (*first, *more, None, *numbers, 1, SUM, -1.0, 13)
         yield both, (*first, *more, None, *over, 1, MEAN, 0.5, 13)
     yield both, (lead(t(3, 4)), target(4), *absent, weights[1], *numbers, 1, SUM, 1.0, mask)
+
+
+def samples_of_group(group: Group) -> Iterator[Call]:
+    """In both layouts, with and without weights, of every reduction and pass."""
+    numbers = (32.0, -7.0) if group.channels else ()
+    shape, dtype = ((3, 2, 4), torch.uint8) if group.channels else ((2, 4), torch.int64)
+    target = torch.ones(shape, dtype=dtype)
+    names = [f"{group.op}{end}" for end in ("", "_backward", "_with_gradients")]
+    value, backward, one_pass = (getattr(OPS, name).default for name in names)
+    last = t(2, 4, 20).movedim(-1, 0)
+    for parameters, weights in (
+        (t(20, 2, 4), None),
+        (last, t(2, 1)),
+        (t(20, 2, 4, dtype=BF16), None),
+    ):
+        given = (parameters, target, weights, *numbers)
+        for reduction, grad in ((NONE, t(2, 4)), (EVENT, t(2)), (MEAN, t())):
+            asked = (*given, None, 1, reduction)
+            yield value, asked
+            yield backward, (grad.to(parameters.dtype) if reduction == NONE else grad, *asked, 1)
+        yield one_pass, (*given, None, 1, MEAN, -1.0, 1)
 
 
 SAMPLES: list[Call] = [
@@ -210,6 +231,7 @@ SAMPLES: list[Call] = [
         (None, t(2, 3), None, t(3, 4), t(3, 4), None, SEED, 0, 0, None, 2, 1, 1, 2),
     ),
     *(sample for formula in FORMULAS for sample in samples_of(formula)),
+    *(sample for group in GROUPS for sample in samples_of_group(group)),
     (OPS.scale_gradient_.default, (t(3, 4), t(), -1.0)),
     (OPS.philox_words.default, (torch.empty(9, dtype=torch.int64), 1, 2)),
     (OPS.new_seed.default, (0,)),
@@ -219,6 +241,13 @@ SAMPLES: list[Call] = [
 def name_of(argument: object) -> str:
     """Of the op alone: the tensors are random."""
     return str(argument) if isinstance(argument, torch._ops.OpOverload) else ""
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda f: f.op)
+def test_schemas_are_those_of_the_groups(group: Group) -> None:
+    arguments = getattr(OPS, group.op).default._schema.arguments
+    assert tuple(a.name for a in arguments if "Tensor" in str(a.type)) == group.tensors
+    assert tuple(a.name for a in arguments if str(a.type) == "float") == group.options
 
 
 @pytest.mark.parametrize("formula", FORMULAS, ids=lambda f: f.op)

@@ -209,14 +209,20 @@ def weights(value: Tensor, name: str, first: Tensor, shape: Sequence[int]) -> No
 def target_range(value: Tensor, largest: float, weights: Tensor | None = None) -> None:
     """Targets between 0 and the largest, which the native kernels of the CPU see to themselves.
     Elsewhere a look would wait for the device: a target outside makes the results NaN there."""
+    expected = f"values in [0, {largest}]" if largest < math.inf else "values of at least 0"
+    within(value, 0, largest, weights, expected)
+
+
+def within(
+    value: Tensor, least: float, largest: float, weights: Tensor | None, expected: str
+) -> None:
     if not value.is_cpu or value.dtype == torch.bool or tracing() or transforming():
         return
-    refused = (value < 0) | (value > largest)
+    refused = (value < least) | (value > largest)
     if weights is not None:
         refused = refused & (weights != 0)
     outside = value.expand(refused.shape)[refused]
     if outside.numel():
-        expected = f"values in [0, {largest}]" if largest < math.inf else "values of at least 0"
         raise ValueError(f"target had the value {outside[0].item()}, expected {expected}")
 
 
@@ -299,6 +305,23 @@ def seed_tensor(seed: Tensor, device: torch.device) -> None:
         )
     if seed.device != device:
         raise ValueError(f"seed was on {seed.device}, expected the device of mu, {device}")
+
+
+def samples_of(name: str, value: Tensor) -> int:
+    """Along the first dimension."""
+    if value.shape[0] == 0:
+        raise ValueError(f"{name} had no samples, expected at least one in its first dimension")
+    return value.shape[0]
+
+
+def same_events(events: Sequence[int], mu: Tensor, event_dims_: int | None) -> None:
+    """The target's, and those of mu."""
+    of_mu = mu.shape[: mu.ndim - event_dims(event_dims_, mu.ndim)]
+    if tuple(events) != tuple(of_mu):
+        raise ValueError(
+            f"target had events of shape {shape_text(events)} and mu of shape "
+            f"{shape_text(of_mu)}, expected the same"
+        )
 
 
 def scalar(name: str, value: float | Tensor) -> float | Tensor:

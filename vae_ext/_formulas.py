@@ -7,7 +7,7 @@ fake kernels, the loss of a variational autoencoder and the self-check.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ from torch.distributions import (
 )
 
 from . import _checks as checks
-from ._reference import counts
+from ._reference import counts, groups
 from ._reference.formulas import (
     Terms,
     bernoulli_terms,
@@ -50,6 +50,35 @@ class Formula:
     def tensors(self) -> tuple[str, ...]:
         """What the op takes first: its arguments, and the weights of the elements."""
         return (*self.arguments, "weights")
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """And then, before what it is reduced by."""
+        numbers = self.arguments[len(self.arguments) - self.numbers :]
+        return (*numbers, "form") if self.forms > 1 else numbers
+
+    def shape(self, tensors: Sequence[Tensor | None]) -> torch.Size:
+        """Of the elements."""
+        given = (t.shape for t in tensors if t is not None)
+        common: torch.Size = torch.broadcast_shapes(*given)
+        return common
+
+
+@dataclass(frozen=True, eq=False)
+class Group(Formula):
+    """A likelihood of elements with several parameters, along the first dimension of the first
+    tensor; with channels the target has such a dimension, too. Nothing is broadcast."""
+
+    named: tuple[str, ...] = ()
+    channels: bool = False
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return self.named
+
+    def shape(self, tensors: Sequence[Tensor | None]) -> torch.Size:
+        assert tensors[0] is not None
+        return tensors[0].shape[1:]
 
 
 class Form(NamedTuple):
@@ -238,3 +267,19 @@ LIKELIHOODS = {
     )
 }
 FORMULAS = [GAUSSIAN_KL, *(each.formula for each in LIKELIHOODS.values())]
+
+CATEGORICAL = Group(
+    "categorical_log_likelihood",
+    ("logits", "target"),
+    groups.categorical_terms,
+    target_gradient=False,
+)
+DISCRETIZED_LOGISTIC_MIXTURE = Group(
+    "discretized_logistic_mixture_log_likelihood",
+    ("parameters", "target"),
+    groups.discretized_logistic_mixture_terms,
+    target_gradient=False,
+    named=("levels", "min_log_scale"),
+    channels=True,
+)
+GROUPS = [CATEGORICAL, DISCRETIZED_LOGISTIC_MIXTURE]

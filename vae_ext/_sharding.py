@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Sha
 from torch.distributed.tensor.placement_types import _StridedShard
 
 from ._checks import GRADIENTS, MEANS, REDUCTIONS
+from ._formulas import FORMULAS, GROUPS
 from ._native.dispatch import REFERENCE, route, route_by_noise
 from ._ops import run
 from ._reference import KL, REDUCTION_NAMES, Z
@@ -27,6 +28,7 @@ from ._weighting import with_weights
 Maybe = Tensor | None
 NONE, EVENT = REDUCTIONS["none"], REDUCTIONS["event"]
 WITHOUT_NOISE_GRADIENT = ("latent", "sample_with_log_densities")
+FORMULA = {f.op: f for f in (*FORMULAS, *GROUPS)}
 STICKING_THE_LANDING = GRADIENTS.index("sticking-the-landing")
 
 
@@ -81,7 +83,7 @@ class Work:
             own = dim_of(t.placements[mesh_dim])
             if own is not None:
                 dim = own % t.ndim + len(self.shape) - t.ndim
-                if t.shape[own] == self.shape[dim]:
+                if dim >= 0 and t.shape[own] == self.shape[dim]:
                     return Shard(dim)
         return Replicate()
 
@@ -173,8 +175,7 @@ def run_sharded(
     named = dict(zip(OPTION_NAMES[name], options, strict=True))
     if "n_samples" in named:
         return run_samples(name, tensors, named)
-    shape = torch.broadcast_shapes(*(t.shape for t in tensors if t is not None))
-    work = Work(tensors, shape)
+    work = Work(tensors, FORMULA[name].shape(tensors))
     work.divide(named)
     local = tuple(work.local(t) for t in tensors)
     found = run(route_of(local), name, local, tuple(named.values()), expected)

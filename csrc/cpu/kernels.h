@@ -35,6 +35,27 @@ using ByForm = Function[kMaxForms];
 template <class T>
 using FormulaTable = FormulaKernels<T>[kMaxForms];
 
+// Elements that have several parameters each: a tile of each parameter, and of each target.
+constexpr int kGroupTile = 64;
+template <class T>
+struct GroupTiles {
+  int count;  // of parameters
+  const T* const* parameters;
+  int targets_count;
+  const T* const* targets;
+  const double* numbers;
+  T* scratch;  // a tile for each parameter
+};
+template <class T>
+struct GroupKernels {
+  // The values, and for the incoming gradients g those of the parameters, unless d is null.
+  void (*run)(int n, const GroupTiles<T>& in, T* value, T* const* d, const T* g);
+  // The same of one element whose n parameters lie side by side; null where there is no such loop.
+  void (*run_row)(int n, const T* parameters, T target, T* value, T* d, T g);
+  // Whether any target is outside of what is taken.
+  bool (*any_refused)(int n, const GroupTiles<T>& in);
+};
+
 // T is the arithmetic type: float for everything but double tensors.
 template <class T>
 struct Kernels {
@@ -92,6 +113,9 @@ struct Kernels {
 #define VAE_EXT_LIKELIHOOD(name, Formula, ...) FormulaTable<T> name;
 #define VAE_EXT_DIVERGENCE(name, Formula, ...) FormulaTable<T> name, standard_##name;
 #include "../ops/formulas.def"
+  // Those of groups.def.
+#define VAE_EXT_GROUP(name, ...) GroupKernels<T> name;
+#include "../ops/groups.def"
 };
 
 struct KernelSet {

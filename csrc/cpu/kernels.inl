@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "../math/count_mixtures.h"
+#include "../math/groups.h"
 #include "../math/half.h"
 #include "../math/likelihoods.h"
 #include "../math/sampling.h"
@@ -132,6 +133,7 @@ void add_sample_gradients_tile(int n, DrawGradient gradient, T* dmu, T* dlogvar,
 }
 
 #include "formula_loops.inl"
+#include "group_loops.inl"
 
 #undef VAE_EXT_TILE_LOOP
 #undef VAE_EXT_SCALE_LOOP
@@ -173,6 +175,8 @@ constexpr Kernels<T> make_kernels() {
   fill_table<Formula, T>(k.name);              \
   fill_table<Formula::Standard, T>(k.standard_##name);
 #include "../ops/formulas.def"
+#define VAE_EXT_GROUP(name, Formula, ...) k.name = GroupLoops<Formula, T>::kernels();
+#include "../ops/groups.def"
   return k;
 }
 

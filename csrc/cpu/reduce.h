@@ -9,25 +9,26 @@
 namespace vae_ext {
 
 // terms(start, n, out) computes n elementwise terms; they are stored, or summed over events or
-// over everything, as the plan says.
+// over everything, as the plan says. `repeats`: of how many terms' work each is.
 template <class T, class Terms>
-void reduce_terms(const ReductionPlan& plan, const Tensor& out, Terms terms) {
+void reduce_terms(const ReductionPlan& plan, const Tensor& out, Terms terms, int64_t repeats = 1) {
   const Output<T> result(out);
   const bool everything = plan.scalar();
   const int64_t n_events = everything ? 1 : plan.n_events;
   const int64_t event_size = everything ? plan.numel : plan.event_size;
 
   if (plan.reduction == Reduction::kNone || (!everything && event_size == 1)) {
-    parallel_tiles(plan.numel, [&](int64_t start, int n) {
+    const auto tile = [&](int64_t start, int n) {
       alignas(64) T buffer[kTile];
       T* values = result.begin(start, n, buffer);
       terms(start, n, values);
       result.finish(start, n, values, buffer);
-    });
+    };
+    parallel_tiles(plan.numel, tile, repeats);
     return;
   }
 
-  const EventChunks chunks(n_events, event_size);
+  const EventChunks chunks(n_events, event_size, repeats);
   std::vector<double> sums(static_cast<size_t>(chunks.sums()), 0.0);
   chunks.parallel([&](int64_t chunk) {
     const auto& k = kernels<T>();

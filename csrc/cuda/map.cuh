@@ -7,6 +7,7 @@
 //                 what it leaves out of kMinBlocks, since it needs more registers
 //   kCostly       whether its arithmetic outweighs its loads: groups of 4 are enough
 //   each_operand  calls a function with every tensor
+//   OneByOne      if there is one, it goes element by element
 //   fits(width)   whether it can run in such groups, its operands apart
 //   run<V, kRange>(start, sums)
 //                 does the group that starts there, and adds its terms by sums.add(k, terms).
@@ -167,13 +168,9 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks<V, Body>)
   run_elements<V>(body, start, static_cast<int>(smaller(numel - start, V::kWidth)), none);
 }
 
-// Calls launch(Variant, body) for the body that make(width) gives, with the best kernel for its
-// operands. `lead` is the dtype of the tensors that matter, `is_double` asks for double arithmetic;
-// every `unit` elements must be whole groups.
+// The best for groups, where the operands allow for any.
 template <class Make, class Launch>
-void with_variant(ScalarType lead, bool is_double, int64_t unit, Make make, Launch launch) {
-  const Storage storage = storage_of(lead);
-  if (is_double) return launch(Variant<double, 1, Tensors::kAny>{}, make(1));
+void with_groups(Storage storage, int64_t unit, Make make, Launch launch) {
   const auto in_groups = [&](const auto& body, int width, bool of_one_dtype) {
     bool all = unit % width == 0 && body.fits(width);
     body.each_operand([&](const Operand& o) {
@@ -199,6 +196,20 @@ void with_variant(ScalarType lead, bool is_double, int64_t unit, Make make, Laun
   const auto body = make(4);
   if (in_groups(body, 4, false)) return launch(Variant<float, 4, Tensors::kVectors>{}, body);
   launch(Variant<float, 1, Tensors::kAny>{}, make(1));
+}
+
+// Calls launch(Variant, body) for the body that make(width) gives, with the best kernel for its
+// operands. `lead` is the dtype of the tensors that matter, `is_double` asks for double arithmetic;
+// every `unit` elements must be whole groups.
+template <class Make, class Launch>
+void with_variant(ScalarType lead, bool is_double, int64_t unit, Make make, Launch launch) {
+  const Storage storage = storage_of(lead);
+  if (is_double) return launch(Variant<double, 1, Tensors::kAny>{}, make(1));
+  if constexpr (requires { typename std::decay_t<decltype(make(1))>::OneByOne; }) {
+    return launch(Variant<float, 1, Tensors::kAny>{}, make(1));
+  } else {
+    with_groups(storage, unit, make, launch);
+  }
 }
 
 // Elementwise over `numel` elements.

@@ -38,6 +38,7 @@ VAE_EXT_INLINE float multiply_add(float a, float b, float c) {
   return a * b + c;
 #endif
 }
+VAE_EXT_INLINE double multiply_add(double a, double b, double c) { return a * b + c; }
 
 // a / b where b and the quotient are normal numbers, to 1 unit in the last place, and the square
 // root of one: on a GPU without the branches that take care of all others.

@@ -15,6 +15,7 @@ VAE_EXT_INLINE float log_of_normal(float x, int32_t scale = 0) {
   const float k = static_cast<float>((static_cast<int32_t>(offset) >> 23) - scale);
   return (k * 0x1.63p-1f + f) + (k * -0x1.bd0106p-13f + log1p_less_f(f));
 }
+VAE_EXT_INLINE double log_of_normal(double x) { return log(x); }
 
 // log(x): -inf of 0, NaN of negative numbers.
 VAE_EXT_INLINE float log_of(float x) {

@@ -29,7 +29,9 @@ struct Named : torch::autograd::Function<T>, OpFunction {};
   struct name : Named<name> {};
 #define VAE_EXT_LIKELIHOOD(name, formula, ...) VAE_EXT_NODE(formula##LogLikelihood)
 #define VAE_EXT_DIVERGENCE(name, formula, ...) VAE_EXT_NODE(formula)
+#define VAE_EXT_GROUP(name, formula, ...) VAE_EXT_NODE(formula##LogLikelihood)
 #include "../ops/formulas.def"
+#include "../ops/groups.def"
 VAE_EXT_NODE(Reparameterize)
 VAE_EXT_NODE(ReparameterizeWithKL)
 VAE_EXT_NODE(Latent)
@@ -45,7 +47,10 @@ const std::map<std::string, decltype(Op::apply)> kNodes{
 #define VAE_EXT_LIKELIHOOD(name, formula, ...) \
   {#name "_log_likelihood", apply_node<formula##LogLikelihood>},
 #define VAE_EXT_DIVERGENCE(name, formula, ...) {#name, apply_node<formula>},
+#define VAE_EXT_GROUP(name, formula, ...) \
+  {#name "_log_likelihood", apply_node<formula##LogLikelihood>},
 #include "../ops/formulas.def"
+#include "../ops/groups.def"
     {"reparameterize", apply_node<Reparameterize>},
     {"reparameterize_with_kl", apply_node<ReparameterizeWithKL>},
     {"latent", apply_node<Latent>},

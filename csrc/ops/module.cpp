@@ -14,6 +14,7 @@
 #include "../cpu/kernels.h"
 #include "../math/count_mixtures.h"
 #include "../math/divergences.h"
+#include "../math/groups.h"
 #include "../math/likelihoods.h"
 #include "../math/philox.h"
 #include "arguments.h"
@@ -90,7 +91,10 @@ STABLE_TORCH_LIBRARY(vae_ext, m) {
   VAE_EXT_FORMULA(name, Formula, inputs, numbers)
 #define VAE_EXT_LIKELIHOOD(name, Formula, inputs, numbers) \
   VAE_EXT_FORMULA(name##_log_likelihood, Formula, inputs, numbers)
+#define VAE_EXT_GROUP(name, Formula, inputs, numbers) \
+  VAE_EXT_FORMULA(name##_log_likelihood, Formula, inputs, numbers)
 #include "formulas.def"
+#include "groups.def"
   m.def("scale_gradient_(Tensor(a!) gradient, Tensor incoming, float expected) -> ()");
 
   m.def("philox_words(Tensor(a!) out, int seed, int stream) -> ()");

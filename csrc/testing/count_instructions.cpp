@@ -146,6 +146,32 @@ void count_counts(const Kernels<float>& k, Tiles& t, const std::string& range, f
 #include "../ops/formulas.def"
 }
 
+// Of a tile of elements with ten parameters each: ten classes, or a component of three channels.
+void count_group(const GroupKernels<float>& k, const std::string& name, int targets) {
+  constexpr int kParameters = 10, kTimes = kTile / kGroupTile;
+  alignas(64) float in[kParameters][kGroupTile], out[kParameters][kGroupTile];
+  alignas(64) float target[kGroupTile], scratch[kParameters * kGroupTile], value[kGroupTile];
+  const float *parameters[kParameters], *of_targets[] = {target, target, target};
+  float* d[kParameters];
+  for (int j = 0; j < kParameters; ++j) {
+    parameters[j] = in[j], d[j] = out[j];
+    for (int i = 0; i < kGroupTile; ++i)
+      in[j][i] = 0.25f + 0.125f * static_cast<float>((i + j) % 5);
+  }
+  for (int i = 0; i < kGroupTile; ++i) target[i] = static_cast<float>(i % 2);
+  const double numbers[] = {256., -7.};
+  const GroupTiles<float> tiles{kParameters, parameters, targets, of_targets, numbers, scratch};
+  const auto run = [&](float* const* to) {
+    for (int i = 0; i < kTimes; ++i) k.run(kGroupTile, tiles, value, to, in[0]);
+  };
+  count(name + " value", [&] { run(nullptr); });
+  count(name + " both", [&] { run(d); });
+  if (k.run_row == nullptr) return;
+  count(name + " row both", [&] {  // a class each of one element
+    k.run_row(kTile, in[0], 1.f, value, out[0], 1.f);
+  });
+}
+
 void count_all() {
   const Kernels<float>& k = avx2::kernel_set_of_level.single;
   Tiles t;
@@ -163,6 +189,8 @@ void count_all() {
   t = Tiles();
   count_counts(k, t, ", few targets 0", 3.f, 0.f, 20);
   count_counts(k, t, ", most targets 0", 0.f, 3.f, 10);
+  count_group(k.categorical, "categorical", 1);
+  count_group(k.discretized_logistic_mixture, "discretized_logistic_mixture", 3);
 }
 
 }  // namespace

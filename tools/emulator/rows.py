@@ -179,6 +179,25 @@ def layouts(shape: tuple[int, ...], dtype: torch.dtype) -> Part:
         yield f"bernoulli {name} target", Pass(bernoulli, a), {"f": words}
 
 
+# Elements that have several parameters, [parameters, elements], each of which is read twice.
+def classes(shape: tuple[int, ...], dtype: torch.dtype) -> Part:
+    target = torch.zeros((1, shape[1]), dtype=torch.uint8)
+
+    def categorical(logits: Tensor) -> Tensor:
+        return vae_ext.categorical_log_likelihood(logits[None], target, reduction="mean")
+
+    yield "categorical mean", Pass(categorical, normal(shape, dtype)), {"1": 3}
+
+
+def mixtures(shape: tuple[int, ...], dtype: torch.dtype) -> Part:
+    x = torch.zeros((1, 3, shape[1]), dtype=torch.uint8)
+
+    def mixture(p: Tensor) -> Tensor:
+        return vae_ext.discretized_logistic_mixture_log_likelihood(p[None], x, reduction="mean")
+
+    yield "discretized_logistic_mixture mean", Pass(mixture, normal(shape, dtype)), {"1": 3}
+
+
 NAMES = {"f": "forward", "b": "backward", "1": "one pass"}
 
 
@@ -186,6 +205,7 @@ def rows() -> Iterator[Row]:
     plan: list[tuple[Callable[[tuple[int, ...], torch.dtype], Part], tuple[int, ...]]] = [
         (part, LARGE) for part in (sampling, densities, special, draws, layouts)
     ]
+    plan += [(classes, (256, 1 << 18)), (mixtures, (100, 1 << 19))]
     for size in (20, 64, 784):
         plan += [(part, (1 << 16, size)) for part in (sampling, densities, draws)]
     for part, shape in plan:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .._checks import GRADIENTS, REDUCTIONS
-from .._formulas import FORMULAS, Formula
+from .._formulas import FORMULAS, GROUPS, Formula, Group
 from .._reference.numerics import result_dtype
 from .ops import op
 
@@ -48,7 +48,8 @@ def empty_like(t: Tensor, dtype: torch.dtype, shape: Sequence[int] | None = None
 
 
 def result_like(shape: Sequence[int], dtype: torch.dtype, lead: Tensor) -> Tensor:
-    if tuple(lead.shape) == tuple(shape):
+    # Of as many dimensions first: a comparison of symbols would tie a program to its outcome.
+    if lead.ndim == len(shape) and tuple(lead.shape) == tuple(shape):
         return empty_like(lead, dtype)
     return lead.new_empty(shape, dtype=dtype)
 
@@ -90,20 +91,17 @@ def register_formula(formula: Formula) -> None:
     def value(a: Any) -> Tensor:
         tensors = [getattr(a, name) for name in formula.arguments]
         dtype = result_dtype(*tensors)
-        return reduced(shape_of(tensors), dtype, tensors[0], a.event_dims, a.reduction)
+        return reduced(formula.shape(tensors), dtype, tensors[0], a.event_dims, a.reduction)
 
     def backward(a: Any) -> tuple[Tensor, ...]:
         tensors = [getattr(a, name) for name in formula.arguments]
-        return gradients(tensors, shape_of(tensors), a.output_mask)
+        if isinstance(formula, Group):  # whose target has no gradient
+            return gradients([tensors[0], None], tensors[0].shape, a.output_mask)
+        return gradients(tensors, formula.shape(tensors), a.output_mask)
 
     register(formula.op, value)
     register(f"{formula.op}_backward", backward)
     register(f"{formula.op}_with_gradients", lambda a: (value(a), *backward(a)))
-
-
-def shape_of(tensors: Sequence[Maybe]) -> torch.Size:
-    common: torch.Size = torch.broadcast_shapes(*(t.shape for t in tensors if t is not None))
-    return common
 
 
 # ---- Samples -------------------------------------------------------------------------------------
@@ -166,7 +164,7 @@ def sample_with_log_densities(a: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def register_all() -> None:
-    for formula in FORMULAS:
+    for formula in (*FORMULAS, *GROUPS):
         register_formula(formula)
     register("reparameterize", reparameterize)
     register("reparameterize_backward", reparameterize_backward)

@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from .._checks import GRADIENTS
-from .._formulas import FORMULAS, Formula
+from .._formulas import FORMULAS, GROUPS, Formula, Group
+from . import groups
 from . import samples as plain
 from .formulas import REDUCTION_NAMES, evaluate
 
@@ -25,10 +26,7 @@ OPTION_NAMES = {
     "reparameterize_with_kl": (*NOISE, *REDUCED),
     "latent": (*NOISE, "form", *BOUNDS, *REDUCED, "dim", "outputs"),
     "sample_with_log_densities": (*NOISE, "event_dims", "gradient"),
-    **{
-        f.op: (*f.arguments[len(f.arguments) - f.numbers :], *["form"] * (f.forms > 1), *REDUCED)
-        for f in FORMULAS
-    },
+    **{f.op: (*f.options, *REDUCED) for f in (*FORMULAS, *GROUPS)},
 }
 
 
@@ -42,6 +40,13 @@ def formula(of: Formula, tensors: Arguments, options: Arguments) -> Tensor:
         if inputs[i] is None:
             inputs[i] = number
     return evaluate(terms, *inputs, weights=weights, **reduced(count, event_dims, reduction))
+
+
+def group(of: Group, tensors: Arguments, options: Arguments) -> Tensor:
+    *numbers, count, event_dims, reduction = options
+    *inputs, weights = tensors
+    of_result = reduced(count, event_dims, reduction)
+    return groups.evaluate(of.terms, *inputs, *numbers, weights=weights, **of_result)
 
 
 def reduced(count: int | None, event_dims: int, reduction: int) -> dict[str, Any]:
@@ -111,4 +116,5 @@ PLAIN: dict[str, Callable[[Arguments, Arguments], Any]] = {
     "latent": latent,
     "sample_with_log_densities": sample_with_log_densities,
     **{f.op: functools.partial(formula, f) for f in FORMULAS},
+    **{f.op: functools.partial(group, f) for f in GROUPS},
 }

@@ -14,5 +14,6 @@ docs/derivations.md.
 from ._counts import *
 from ._divergences import *
 from ._elbo import *
+from ._groups import *
 from ._likelihoods import *
 from ._sampling import *

@@ -12,6 +12,7 @@ from .. import _checks as checks
 from .._formulas import LIKELIHOODS, Likelihood
 from .._native.dispatch import tracing
 from ._divergences import divergence
+from ._groups import BY_NAME, is_group, sampled_group
 from ._likelihoods import log_likelihood
 from ._reduction import Reduction
 
@@ -33,7 +34,8 @@ def likelihood_and_parameters(
     that, by default where they are not given."""
     entry = LIKELIHOODS.get(likelihood) if isinstance(likelihood, str) else None
     if entry is None:
-        raise ValueError(f"likelihood was {likelihood!r}, expected one of {list(LIKELIHOODS)}")
+        known = [*LIKELIHOODS, *BY_NAME]
+        raise ValueError(f"likelihood was {likelihood!r}, expected one of {known}")
     forms = [[f"{OBSERVED}{name}" for name in form.parameters] for form in entry.forms]
     own = {name for names in forms for name in names}
 
@@ -69,6 +71,34 @@ def incoming(beta: float | Tensor, *tensors: Tensor) -> float:
     return factor if factor and math.isfinite(factor) else 1.0
 
 
+def sampled_log_likelihood(
+    likelihood: str,
+    given: tuple[Tensor, Tensor, Tensor],
+    asked: Reduction,
+    parameters: dict[str, float | Tensor],
+) -> Tensor:
+    """Of recon, target and mu, over whose samples it is averaged."""
+    recon, target, mu = given
+    entry, form, parameters = likelihood_and_parameters(likelihood, parameters)
+    checks.tensor("recon", recon)
+    checks.tensor("target", target, entry.target_dtypes)
+    checks.tensor("mu", mu)
+    checks.same_device("recon", recon, "target", target)
+    checks.same_device("recon", recon, "mu", mu)
+    sampled = recon.shape != target.shape
+    if sampled and recon.shape[1:] != target.shape:
+        raise ValueError(
+            f"recon had shape {checks.shape_text(recon.shape)}, expected that of target, "
+            f"{checks.shape_text(target.shape)}, or the same after a dimension of samples"
+        )
+    dims = checks.event_dims(asked.event_dims, target.ndim)
+    checks.same_events(target.shape[: target.ndim - dims], mu, asked.event_dims)
+    n = checks.samples_of("recon", recon) if sampled else 1
+    values = (*parameters.values(),)
+    ll = log_likelihood(entry, recon, target, values, asked.of_samples(n, dims), form)
+    return asked.averaged(ll, n) if sampled else ll
+
+
 def elbo_loss(
     recon: Tensor,
     target: Tensor,
@@ -95,12 +125,15 @@ def elbo_loss(
         recon: the decoder's output, which is the first argument of the likelihood: logits for
             "bernoulli", the mean for "gaussian" and "negative_binomial", the rate for "poisson"; in
             the shape of `target`, or
-            [n_samples, \*target.shape], over whose samples the log-likelihood is averaged.
+            [n_samples, \*target.shape], over whose samples the log-likelihood is averaged. For
+            "categorical" the logits [batch, classes, ...], and for "discretized_logistic_mixture"
+            its parameters [batch, parameters, ...], as those functions take them, or either after
+            a dimension of samples.
         target: the data, as the likelihood takes it.
         mu, logvar: parameters of q(z|x); their events are the target's.
         likelihood: the name of a function without `_log_likelihood`, such as "bernoulli",
-            "gaussian", "laplace", "poisson", "negative_binomial" or
-            "zero_inflated_negative_binomial".
+            "gaussian", "laplace", "poisson", "negative_binomial", "categorical" or
+            "discretized_logistic_mixture".
         beta: weight of the KL term, a float or a scalar tensor. At exactly 0 the term is dropped,
             with its gradients, whatever the KL is.
         weights: of the elements of the target, floating, or bool, a mask, as in
@@ -116,7 +149,8 @@ def elbo_loss(
         parameters: those that the likelihood takes besides, each by its name after `obs_`, a float
             or a tensor: `obs_logvar` for "gaussian", `obs_log_scale` for "laplace",
             `obs_dispersion` or `obs_log_dispersion` for "negative_binomial" (with `obs_total_count`
-            `recon` is logits), and `obs_zero_logits` with zero inflation.
+            `recon` is logits), and `obs_zero_logits` with zero inflation. `obs_levels` and
+            `obs_min_log_scale`, numbers, for "discretized_logistic_mixture".
 
     Returns:
         The loss in nats. Gradients flow to every tensor.
@@ -127,41 +161,17 @@ def elbo_loss(
         ValueError: shapes that do not fit, devices that differ, an unknown `reduction` or
             `likelihood`, or `event_dims` out of range.
     """
-    entry, form, parameters = likelihood_and_parameters(likelihood, parameters)
     checks.reduction(reduction, ("event", "sum", "batchmean"))
     count = checks.count(count, reduction)
     beta = checks.scalar("beta", beta)
-    checks.tensor("recon", recon)
-    checks.tensor("target", target, entry.target_dtypes)
-    checks.tensor("mu", mu)
-    checks.same_device("recon", recon, "target", target)
-    checks.same_device("recon", recon, "mu", mu)
-    sampled = recon.shape != target.shape
-    if sampled and recon.shape[1:] != target.shape:
-        raise ValueError(
-            f"recon had shape {checks.shape_text(recon.shape)}, expected that of target, "
-            f"{checks.shape_text(target.shape)}, or the same after a dimension of samples"
-        )
-    if recon.shape[:1] == (0,) and sampled:
-        raise ValueError("recon had no samples, expected at least one in its first dimension")
-    data_dims = checks.event_dims(event_dims, target.ndim)
+    asked = Reduction(weights, event_dims, reduction, count)
+    given = (recon, target, mu)
+    ll = (
+        sampled_group(likelihood, given, asked, parameters)
+        if is_group(likelihood)
+        else sampled_log_likelihood(likelihood, given, asked, parameters)
+    )
     latent_dims = checks.event_dims(event_dims, mu.ndim)
-    events = target.shape[: target.ndim - data_dims]
-    latent_events = mu.shape[: mu.ndim - latent_dims]
-    if events != latent_events:
-        raise ValueError(
-            f"target had events of shape {checks.shape_text(events)} and mu of shape "
-            f"{checks.shape_text(latent_events)}, expected the same"
-        )
-
-    # Scalars are reduced inside the kernels, with the divisor, so that the loss subtracts the
-    # log-likelihood as it is: its gradient is then the one that was written with it.
-    values = (*parameters.values(),)
-    of_samples = count * recon.shape[0] if sampled and count is not None else count
-    asked = Reduction(weights, data_dims, reduction, of_samples)
-    ll = log_likelihood(entry, recon, target, values, asked, form)
-    if sampled and reduction != "batchmean":  # whose events are those of all samples
-        ll = ll.mean(0) if reduction == "event" else ll / recon.shape[0]
     # 0 times the KL of an encoder that overflows would be NaN, and so would its gradient.
     if isinstance(beta, Tensor):
         mu, logvar = dropped_where(beta.detach() == 0, mu, logvar)

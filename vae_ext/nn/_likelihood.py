@@ -47,9 +47,9 @@ class WithParameters(nn.Module):
     dimension.
     """
 
-    def __init__(self, entry: Likelihood, values: dict[str, Value], learned: bool) -> None:
+    def __init__(self, likelihood: str, values: dict[str, Value], learned: bool) -> None:
         super().__init__()
-        self._likelihood, self._names, self._learned = entry.name, tuple(values), learned
+        self._likelihood, self._names, self._learned = likelihood, tuple(values), learned
         self._start: dict[str, float] = {}
         for name, value in values.items():
             if learned:
@@ -93,7 +93,7 @@ class NLL(WithParameters):
         **values: Value | None,
     ) -> None:
         given = {name: value for name, value in values.items() if value is not None}
-        super().__init__(entry, given, learned)
+        super().__init__(entry.name, given, learned)
         checks.reduction(reduction)
         self.event_dims, self.reduction = event_dims, reduction
 

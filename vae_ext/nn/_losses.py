@@ -8,6 +8,7 @@ from torch import Tensor
 from .. import _checks as checks
 from .._formulas import BERNOULLI, CONTINUOUS_BERNOULLI, GAUSSIAN, LAPLACE, Likelihood
 from ..functional._elbo import elbo_loss, likelihood_and_parameters
+from ..functional._groups import is_group, numbers_of_group
 from ..functional._scale import scale_of
 from ._likelihood import NLL, Value, WithParameters
 from ._options import options
@@ -177,14 +178,18 @@ class ELBOLoss(WithParameters):
         **parameters: Value,
     ) -> None:
         flags = {n: bool(parameters.pop(n)) for n in list(parameters) if n.startswith("learned_")}
-        entry, _, values = likelihood_and_parameters(likelihood, parameters)
-        learned = flags.pop(entry.learned, False)
+        learned = False
+        if is_group(likelihood):
+            numbers_of_group(likelihood, parameters)
+        else:
+            entry, _, parameters = likelihood_and_parameters(likelihood, parameters)
+            learned = flags.pop(entry.learned, False)
         for name, wanted in flags.items():
             if wanted:
                 raise ValueError(
                     f"{name} was True, expected False for the likelihood {likelihood!r}"
                 )
-        super().__init__(entry, values, learned)
+        super().__init__(likelihood, parameters, learned)
         checks.reduction(reduction, ("event", "sum", "batchmean"))
         checks.scalar("beta", beta)
         self.likelihood, self.beta = likelihood, beta

@@ -1,0 +1,160 @@
+"""Pixels as discretized logistic mixtures and as 256 classes: the loss alone, and whole training
+steps of a small convolutional VAE.
+
+    python -m benchmarks.images --out out/images.json
+
+The loss is forward and backward from what the decoder gives. Beside it what people write, and
+that compiled; "none" is a step without a loss, so that the share of the loss is what is left out.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import vae_ext
+
+from . import report
+from .harness import NoLoss, Step
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+MIXTURES = 10
+PARAMETERS = {"logistic mixture": 10 * MIXTURES, "256 classes": 3 * 256}
+
+
+def usual_mixture(parameters: Tensor, pixels: Tensor) -> Tensor:
+    """As PixelCNN++, NVAE and VDVAE have it, summed."""
+    b, _, height, width = parameters.shape
+    x = (pixels.float() / 127.5 - 1)[:, :, None]
+    logits, rest = parameters[:, :MIXTURES], parameters[:, MIXTURES:]
+    means, s, k = rest.view(b, 3, 3 * MIXTURES, height, width).chunk(3, 2)
+    s, k = s.clamp(min=-7.0), torch.tanh(k)
+    second = means[:, 1] + k[:, 0] * x[:, 0]
+    third = means[:, 2] + k[:, 1] * x[:, 0] + k[:, 2] * x[:, 1]
+    c = x - torch.stack((means[:, 0], second, third), 1)
+    inverse = torch.exp(-s)
+    plus, minus, middle = inverse * (c + 1 / 255), inverse * (c - 1 / 255), inverse * c
+    delta = plus.sigmoid() - minus.sigmoid()
+    density = middle - s - 2 * F.softplus(middle) - math.log(127.5)
+    inner = torch.where(delta > 1e-5, delta.clamp(min=1e-12).log(), density)
+    edges = torch.where(x > 0.999, -F.softplus(minus), inner)
+    of_bins = torch.where(x < -0.999, plus - F.softplus(plus), edges).sum(1)
+    return torch.logsumexp(of_bins + logits.log_softmax(1), 1).sum()
+
+
+def our_mixture(parameters: Tensor, pixels: Tensor) -> Tensor:
+    return vae_ext.discretized_logistic_mixture_log_likelihood(parameters, pixels, reduction="sum")
+
+
+def usual_classes(parameters: Tensor, pixels: Tensor) -> Tensor:
+    logits = parameters.unflatten(1, (3, 256)).transpose(1, 2)
+    return -F.cross_entropy(logits, pixels.long(), reduction="sum")
+
+
+def our_classes(parameters: Tensor, pixels: Tensor) -> Tensor:
+    logits = parameters.unflatten(1, (3, 256))
+    return vae_ext.categorical_log_likelihood(logits, pixels, dim=2, reduction="sum")
+
+
+LOSSES: dict[str, dict[str, Loss]] = {
+    "logistic mixture": {"eager": usual_mixture, "vae_ext": our_mixture},
+    "256 classes": {"eager": usual_classes, "vae_ext": our_classes},
+}
+
+
+class ConvVAE(nn.Module):
+    """32 × 32 pixels of 3 channels, a latent of 64; 0.4M parameters beside the last layer."""
+
+    def __init__(self, parameters: int) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(
+            *(nn.Conv2d(3, 32, 4, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 4, 2, 1), nn.ReLU()),
+            *(nn.Flatten(), nn.Linear(64 * 8 * 8, 128)),
+        )
+        self.decoder = nn.Sequential(
+            *(nn.Linear(64, 64 * 8 * 8), nn.ReLU(), nn.Unflatten(1, (64, 8, 8))),
+            *(nn.ConvTranspose2d(64, 32, 4, 2, 1), nn.ReLU()),
+            *(nn.ConvTranspose2d(32, 32, 4, 2, 1), nn.ReLU()),
+            nn.Conv2d(32, parameters, 1),
+        )
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        mu, logvar = self.encoder(pixels.float() / 127.5 - 1).chunk(2, 1)
+        z, kl = vae_ext.reparameterize_with_kl(mu, logvar, reduction="sum")
+        return self.decoder(z), kl
+
+
+def no_loss(parameters: Tensor, _: Tensor) -> Tensor:
+    value: Tensor = NoLoss.apply(parameters)
+    return value.sum()
+
+
+def contenders(kind: str) -> dict[str, Loss]:
+    losses = LOSSES[kind]
+    return {
+        "eager": losses["eager"],
+        "compile": torch.compile(losses["eager"]),
+        "vae_ext": losses["vae_ext"],
+    }
+
+
+def loss_alone(kind: str, batch: int) -> dict[str, Step]:
+    parameters = torch.randn(batch, PARAMETERS[kind], 32, 32, requires_grad=True)
+    pixels = torch.randint(0, 256, (batch, 3, 32, 32), dtype=torch.uint8)
+
+    def of(loss: Loss) -> Step:
+        return lambda: torch.autograd.grad(-loss(parameters, pixels) / batch, parameters)
+
+    return {name: of(loss) for name, loss in contenders(kind).items()}
+
+
+def training_step(kind: str, batch: int) -> dict[str, Step]:
+    model = ConvVAE(PARAMETERS[kind])
+    pixels = torch.randint(0, 256, (batch, 3, 32, 32), dtype=torch.uint8)
+
+    def of(loss: Loss) -> Step:
+        own = copy.deepcopy(model)
+        optimizer = torch.optim.Adam(own.parameters())
+
+        def step() -> None:
+            parameters, kl = own(pixels)
+            optimizer.zero_grad()
+            ((kl - loss(parameters, pixels)) / batch).backward()
+            optimizer.step()
+
+        return step
+
+    return {name: of(loss) for name, loss in (contenders(kind) | {"none": no_loss}).items()}
+
+
+HEAD = """| of 32 × 32 pixels, milliseconds | usual | compiled | vae_ext | gain | over compiled |
+| --- | --- | --- | --- | --- | --- |"""
+
+
+def row(result: dict[str, Any]) -> str:
+    times = result["times"]
+    cells = [result["what"]]
+    for name in ("eager", "compile", "vae_ext"):
+        cells.append("{p50:.1f} ({p20:.1f}–{p80:.1f})".format(**times[name]))
+    for name in ("eager", "compile"):
+        cells.append(f"{times[name]['p50'] / times['vae_ext']['p50']:.1f} ×")
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    cases: dict[str, Callable[[], dict[str, Step]]] = {}
+    for kind, batch in (("logistic mixture", 32), ("256 classes", 16)):
+        cases[f"{kind}, the loss of {batch}"] = lambda k=kind, b=batch: loss_alone(k, b)  # type: ignore[misc]
+        cases[f"{kind}, a training step of {batch}"] = lambda k=kind, b=batch: training_step(k, b)  # type: ignore[misc]
+    print(HEAD)
+    report.run(__doc__, cases, row)
+
+
+if __name__ == "__main__":
+    main()

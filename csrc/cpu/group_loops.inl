@@ -1,0 +1,263 @@
+// The loops over the likelihoods of math/groups.h: several tiles, one for each parameter of an
+// element. Part of kernels.inl, inside its namespace.
+
+template <class F, class T>
+struct GroupLoops;
+
+// Tiles of a tensor lie far apart, where the processor does not foresee the next.
+template <int kWrite, class T>
+inline void prefetch_tile(const T* tile, int n) {
+  constexpr int kLine = 64 / sizeof(T);
+  for (int i = 0; i < n; i += kLine) __builtin_prefetch(tile + i, kWrite, 3);
+}
+
+// ---- Classes -----------------------------------------------------------------------------------
+
+template <class T>
+struct GroupLoops<Categorical, T> {
+  static constexpr int kTogether = 4;  // terms that are added while a sum is in registers
+  static constexpr int kAhead = 12;    // tiles that are on their way
+
+  template <int kTerms>
+  static void add_terms(int n, const T* const* x, T* __restrict most, T* __restrict others) {
+    const T *a = x[0], *b = x[kTerms > 1 ? 1 : 0], *c = x[kTerms > 2 ? 2 : 0],
+            *d = x[kTerms > 3 ? 3 : 0];
+    for (int i = 0; i < n; ++i) {
+      LogSum<T> sum{most[i], others[i]};
+      sum = sum.with(a[i]);
+      if constexpr (kTerms > 1) sum = sum.with(b[i]);
+      if constexpr (kTerms > 2) sum = sum.with(c[i]);
+      if constexpr (kTerms > 3) sum = sum.with(d[i]);
+      most[i] = sum.most;
+      others[i] = sum.others;
+    }
+  }
+
+  static void sums(int n, const GroupTiles<T>& in, T* most, T* others) {
+    for (int i = 0; i < n; ++i) most[i] = in.parameters[0][i];
+    for (int i = 0; i < n; ++i) others[i] = T(0);
+    int k = 1;
+    for (; k + kTogether <= in.count; k += kTogether) {
+      for (int j = k + kAhead; j < k + kAhead + kTogether && j < in.count; ++j) {
+        prefetch_tile<0>(in.parameters[j], n);
+      }
+      add_terms<kTogether>(n, in.parameters + k, most, others);
+    }
+    for (; k < in.count; ++k) add_terms<1>(n, in.parameters + k, most, others);
+  }
+
+  static void shares(int n, T* __restrict d, const T* logits, const T* most, const T* factors) {
+    for (int i = 0; i < n; ++i) d[i] = exp_nonpositive(logits[i] - most[i]) * factors[i];
+  }
+
+  static void run(int n, const GroupTiles<T>& in, T* value, T* const* d, const T* g) {
+    alignas(64) T most[kGroupTile], others[kGroupTile], factors[kGroupTile];
+    sums(n, in, most, others);
+    const T* target = in.targets[0];
+    const auto logit = [&](int i) {
+      const T t = target[i];  // where it is refused, or NaN, there is no such logit
+      const bool known = t >= T(0) && t < static_cast<T>(in.count);
+      return known ? in.parameters[static_cast<int>(t)][i] : T(NAN);
+    };
+    for (int i = 0; i < n; ++i) value[i] = logit(i);
+    if (d != nullptr) {
+      for (int i = 0; i < n; ++i) factors[i] = -(g[i] * LogSum<T>{most[i], others[i]}.factor());
+      for (int k = 0; k < in.count; ++k) {
+        if (k + kAhead < in.count) prefetch_tile<1>(d[k + kAhead], n);
+        shares(n, d[k], in.parameters[k], most, factors);
+      }
+      for (int i = 0; i < n; ++i) {
+        if (value[i] != value[i]) continue;  // no target
+        const LogSum<T> sum{most[i], others[i]};
+        d[static_cast<int>(target[i])][i] = g[i] * sum.rest(value[i], sum.factor());
+      }
+    }
+    for (int i = 0; i < n; ++i) value[i] = LogSum<T>{most[i], others[i]}.log_share(value[i]);
+  }
+
+  // The same of one element whose logits lie side by side.
+  static void run_row(int n, const T* logits, T target, T* value, T* __restrict d, T g) {
+    constexpr int kLanes = 16;
+    LogSum<T> sum = LogSum<T>::of(logits[0]);
+    if (n >= 2 * kLanes) {
+      alignas(64) T most[kLanes], others[kLanes] = {};
+      for (int j = 0; j < kLanes; ++j) most[j] = logits[j];
+      int k = kLanes;
+      for (; k + kLanes <= n; k += kLanes) {
+        for (int j = 0; j < kLanes; ++j) {
+          const LogSum<T> lane = LogSum<T>{most[j], others[j]}.with(logits[k + j]);
+          most[j] = lane.most;
+          others[j] = lane.others;
+        }
+      }
+      sum = {most[0], others[0]};
+      for (int j = 1; j < kLanes; ++j) sum = sum.with(LogSum<T>{most[j], others[j]});
+      for (; k < n; ++k) sum = sum.with(logits[k]);
+    } else {
+      for (int k = 1; k < n; ++k) sum = sum.with(logits[k]);
+    }
+    const bool known = target >= T(0) && target < static_cast<T>(n);
+    const int t = known ? static_cast<int>(target) : 0;
+    const T logit = known ? logits[t] : T(NAN), factor = sum.factor();
+    if (d != nullptr) {
+      const T negative = -(g * factor);
+      for (int k = 0; k < n; ++k) d[k] = exp_nonpositive(logits[k] - sum.most) * negative;
+      if (known) d[t] = g * sum.rest(logit, factor);
+    }
+    *value = sum.log_share(logit);
+  }
+
+  static bool any_refused(int n, const GroupTiles<T>& in) {
+    bool found = false;
+    const T* target = in.targets[0];
+    for (int i = 0; i < n; ++i) {
+      found = found || Categorical::refused(target[i], static_cast<T>(in.count));
+    }
+    return found;
+  }
+
+  static constexpr GroupKernels<T> kernels() { return {run, run_row, any_refused}; }
+};
+
+// ---- Mixtures ----------------------------------------------------------------------------------
+
+template <class T>
+struct GroupLoops<DiscretizedLogisticMixture, T> {
+  using F = DiscretizedLogisticMixture;
+
+  template <int C>
+  struct Of {
+    using Component = F::Component<T, C>;
+    static constexpr int P = Component::kParameters;
+
+    // The tiles of a mixture's parameters, as Component has them.
+    template <class Tile>
+    static void tiles_of(Tile* const* all, int mixtures, int mixture, Tile* (&tiles)[P]) {
+      for (int c = 0; c < C; ++c) {
+        for (int k = 0; k < Component::kKinds; ++k) {
+          tiles[c * Component::kKinds + k] = all[F::slot(C, mixtures, mixture, c, k)];
+        }
+      }
+    }
+
+    template <int... I>
+    static void values(std::integer_sequence<int, I...>, int n, const Bins<T>& bins,
+                       const T* const (&tiles)[P], const T* const* targets, const T* logits,
+                       T* __restrict out) {
+      value_loop(n, bins, targets[0], targets[C - 1 > 0], targets[C - 1], logits, out, tiles[I]...);
+    }
+    template <class... Tiles>
+    static void value_loop(int n, const Bins<T>& bins, const T* x0, const T* x1, const T* x2,
+                           const T* logits, T* __restrict out, Tiles... tiles) {
+      for (int i = 0; i < n; ++i) {
+        const T p[P] = {tiles[i]...};
+        out[i] = logits[i] + Component::log_probability(p, pixel(x0[i], x1[i], x2[i]).x, bins);
+      }
+    }
+
+    struct Pixel {
+      T x[C];
+    };
+    VAE_EXT_INLINE static Pixel pixel(T x0, T x1, T x2) {
+      if constexpr (C == 3) {
+        return {{x0, x1, x2}};
+      } else {
+        return {{x0}};
+      }
+    }
+
+    template <int... I>
+    static void derivatives(std::integer_sequence<int, I...>, int n, const Bins<T>& bins,
+                            const T* const (&tiles)[P], const T* const* targets, const T* g,
+                            T* const (&d)[P]) {
+      gradient_loop<I...>(n, bins, targets[0], targets[C - 1 > 0], targets[C - 1], g, tiles[I]...,
+                          d[I]...);
+    }
+    template <int>
+    using In = const T*;
+    template <int>
+    using Out = T* __restrict;
+    template <int... I>
+    static void gradient_loop(int n, const Bins<T>& bins, const T* x0, const T* x1, const T* x2,
+                              const T* g, In<I>... tiles, Out<I>... d) {
+      for (int i = 0; i < n; ++i) {
+        const T p[P] = {tiles[i]...};
+        T found[P];
+        Component::gradients(p, pixel(x0[i], x1[i], x2[i]).x, bins, found);
+        ((d[i] = g[i] * found[I]), ...);
+      }
+    }
+
+    static void add_term(int n, const T* term, T* __restrict most, T* __restrict others) {
+      for (int i = 0; i < n; ++i) {
+        const LogSum<T> sum = LogSum<T>{most[i], others[i]}.with(term[i]);
+        most[i] = sum.most;
+        others[i] = sum.others;
+      }
+    }
+
+    // How the sum over the mixtures, and that of their weights, depend on one of them.
+    static void share_loop(int n, const T* g, const T* joint, const T* logits, const T* most,
+                           const T* factor, const T* weights_most, const T* weights_factor,
+                           T* __restrict share, T* __restrict by_logit) {
+      for (int i = 0; i < n; ++i) {
+        const T of_joint = exp_nonpositive(joint[i] - most[i]) * factor[i];
+        const T of_weight = exp_nonpositive(logits[i] - weights_most[i]) * weights_factor[i];
+        share[i] = g[i] * of_joint;
+        by_logit[i] = g[i] * (of_joint - of_weight);
+      }
+    }
+
+    static void run(int n, const GroupTiles<T>& in, T* value, T* const* d, const T* g) {
+      using Parameters = std::make_integer_sequence<int, P>;
+      const Bins<T> bins(in.numbers[0], in.numbers[1]);
+      const int mixtures = F::mixtures(C, in.count);
+      alignas(64) T most[kGroupTile], others[kGroupTile];
+      alignas(64) T weights_most[kGroupTile], weights_others[kGroupTile];
+      const T* tiles[P];
+      for (int m = 0; m < mixtures; ++m) {
+        T* joint = in.scratch + m * kGroupTile;
+        tiles_of(in.parameters, mixtures, m, tiles);
+        values(Parameters(), n, bins, tiles, in.targets, in.parameters[m], joint);
+        if (m == 0) {
+          for (int i = 0; i < n; ++i) most[i] = joint[i];
+          for (int i = 0; i < n; ++i) weights_most[i] = in.parameters[0][i];
+          for (int i = 0; i < n; ++i) others[i] = weights_others[i] = T(0);
+        } else {
+          add_term(n, joint, most, others);
+          add_term(n, in.parameters[m], weights_most, weights_others);
+        }
+      }
+      for (int i = 0; i < n; ++i) {
+        value[i] = LogSum<T>{most[i], others[i]}.log() -
+                   LogSum<T>{weights_most[i], weights_others[i]}.log();
+      }
+      if (d == nullptr) return;
+      alignas(64) T share[kGroupTile];
+      for (int i = 0; i < n; ++i) others[i] = T(1) / (T(1) + others[i]);
+      for (int i = 0; i < n; ++i) weights_others[i] = T(1) / (T(1) + weights_others[i]);
+      T* gradients[P];
+      for (int m = 0; m < mixtures; ++m) {
+        share_loop(n, g, in.scratch + m * kGroupTile, in.parameters[m], most, others, weights_most,
+                   weights_others, share, d[m]);
+        tiles_of(in.parameters, mixtures, m, tiles);
+        tiles_of(d, mixtures, m, gradients);
+        derivatives(Parameters(), n, bins, tiles, in.targets, share, gradients);
+      }
+    }
+  };
+
+  static void run(int n, const GroupTiles<T>& in, T* value, T* const* d, const T* g) {
+    in.targets_count == 1 ? Of<1>::run(n, in, value, d, g) : Of<3>::run(n, in, value, d, g);
+  }
+
+  static bool any_refused(int n, const GroupTiles<T>& in) {
+    bool found = false;
+    for (int c = 0; c < in.targets_count; ++c) {
+      for (int i = 0; i < n; ++i) found = found || F::refused(in.targets[c][i]);
+    }
+    return found;
+  }
+
+  static constexpr GroupKernels<T> kernels() { return {run, nullptr, any_refused}; }
+};

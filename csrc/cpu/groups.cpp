@@ -1,0 +1,364 @@
+// The ops of groups.def, forward, backward and both in one pass: the parameters of some elements as
+// a tile each, for the loops of group_loops.inl. Where the parameters of an element lie side by
+// side, they are turned round on the way, or served row by row.
+#include "../ops/groups.h"
+
+#include <atomic>
+#include <memory>
+
+#include "gradients.h"
+
+namespace vae_ext {
+namespace {
+
+// A tensor [count, *elements], whose first dimension is of tiles.
+struct GroupTensor {
+  char* data;
+  Storage storage;
+  Layout layout;  // of the elements
+  int count;
+  int64_t between;  // from one tile to the next
+
+  // lead: whether the first dimension is the tiles'; else there is one.
+  GroupTensor(const Tensor& t, const Shape& elements, bool lead)
+      : data(static_cast<char*>(const_cast<void*>(t.const_data_ptr()))),
+        storage(storage_of(t.scalar_type())),
+        layout(elements, t.sizes().data() + lead, t.strides().data() + lead, elements.size()),
+        count(lead ? static_cast<int>(t.sizes()[0]) : 1),
+        between(lead ? t.strides()[0] : 0) {}
+
+  bool in_rows() const { return between == 1 && count > 1; }
+
+  char* at(int64_t offset) const { return data + offset * size_of(storage); }
+
+  // Whether a tile of T lies in place, from the returned offset on.
+  template <class T>
+  bool in_place(int64_t start, int n, int64_t* offset) const {
+    return storage == kStorageOf<T> && layout.adjacent(start, n, offset);
+  }
+};
+
+// Buffers for a tile of every parameter, and the pointers to them.
+template <class T>
+class Tiles {
+ public:
+  explicit Tiles(int count) : tiles_(new T*[count]), count_(count) {}
+
+  const T* const* inputs() const { return const_cast<const T* const*>(tiles_.get()); }
+  T* const* outputs() const { return tiles_.get(); }
+
+  void read(const GroupTensor& from, int64_t start, int n) {
+    if (place(from, start, n)) return;
+    const auto& k = kernels<T>();
+    from.layout.for_each_run(start, n, [&](int64_t offset, int64_t stride, int at, int count) {
+      if (!from.in_rows()) {
+        for (int j = 0; j < count_; ++j) {
+          k.load(count, from.storage, from.at(offset + j * from.between), stride, tiles_[j] + at);
+        }
+        return;
+      }
+      for (int i = 0; i < count; ++i) {
+        k.load(count_, from.storage, from.at(offset + i * stride), 1, row());
+        for (int j = 0; j < count_; ++j) tiles_[j][at + i] = row()[j];
+      }
+    });
+  }
+
+  // Where to write, in place or in the buffers, which finish() stores.
+  void begin(const GroupTensor& to, int64_t start, int n) { in_place_ = place(to, start, n); }
+  void finish(const GroupTensor& to, int64_t start, int n) {
+    if (in_place_) return;
+    const auto& k = kernels<T>();
+    to.layout.for_each_run(start, n, [&](int64_t offset, int64_t stride, int at, int count) {
+      if (!to.in_rows()) {
+        for (int j = 0; j < count_; ++j) {
+          k.store(count, to.storage, tiles_[j] + at, to.at(offset + j * to.between), stride);
+        }
+        return;
+      }
+      for (int i = 0; i < count; ++i) {
+        for (int j = 0; j < count_; ++j) row()[j] = tiles_[j][at + i];
+        k.store(count_, to.storage, row(), to.at(offset + i * stride), 1);
+      }
+    });
+  }
+
+ private:
+  bool place(const GroupTensor& t, int64_t start, int n) {
+    int64_t offset = 0;
+    if (t.template in_place<T>(start, n, &offset)) {
+      for (int j = 0; j < count_; ++j) {
+        tiles_[j] = reinterpret_cast<T*>(t.at(offset + j * t.between));
+      }
+      return true;
+    }
+    if (!buffer_) buffer_.reset(new T[static_cast<size_t>(count_) * (kGroupTile + 1)]);
+    for (int j = 0; j < count_; ++j) tiles_[j] = buffer_.get() + j * kGroupTile;
+    return false;
+  }
+  T* row() { return buffer_.get() + static_cast<int64_t>(count_) * kGroupTile; }
+
+  std::unique_ptr<T*[]> tiles_;
+  std::unique_ptr<T[]> buffer_;
+  int count_;
+  bool in_place_ = false;
+};
+
+// Runs a likelihood over tiles of elements.
+template <class T>
+class GroupRun {
+ public:
+  GroupRun(const GroupKernels<T>& k, const GroupArguments& a, const Tensor* gradient)
+      : k_(k),
+        a_(a),
+        parameters_(a.parameters, a.elements(), true),
+        target_(a.target, a.elements(), a.has_channels) {
+    if (gradient != nullptr) gradient_.emplace(*gradient, a.elements(), true);
+    if (a.weights) weights_.emplace(*a.weights, a.elements());
+    rows_ = k.run_row != nullptr && parameters_.in_rows();
+  }
+
+  // Values of elements [start, start + n), at most a tile, and the gradients for g.
+  void operator()(int64_t start, int n, T* values, const T* g) {
+    Tiles<T> parameters(parameters_.count), targets(target_.count);
+    std::optional<Tiles<T>> gradients;
+    if (gradient_) gradients.emplace(gradient_->count);
+    const std::unique_ptr<T[]> scratch(new T[static_cast<size_t>(a_.count) * kGroupTile]);
+    for (int at = 0; at < n; at += kGroupTile) {
+      const int count = std::min(kGroupTile, n - at);
+      const int64_t first = start + at;
+      targets.read(target_, first, count);
+      alignas(64) T weights_buffer[kGroupTile], masked[3][kGroupTile], weighed[kGroupTile];
+      const T* weights =
+          weights_ ? weights_->tile(first, count, weights_buffer) : static_cast<const T*>(nullptr);
+      const T* of_targets[3];
+      for (int c = 0; c < target_.count; ++c) {
+        of_targets[c] = scaled(count, targets.inputs()[c], masked[c]);
+        if (weights == nullptr) continue;
+        kernels<T>().mask(count, masked[c], of_targets[c], weights);
+        of_targets[c] = masked[c];
+      }
+      GroupTiles<T> in{parameters_.count, nullptr,           target_.count,
+                       of_targets,        a_.numbers.data(), scratch.get()};
+      see(count, in);
+      const T* incoming = g == nullptr ? nullptr : g + at;
+      if (weights != nullptr && incoming != nullptr) {
+        for (int i = 0; i < count; ++i) weighed[i] = incoming[i] * weights[i];
+        incoming = weighed;
+      }
+      if (rows_) {
+        run_rows(first, count, in, values + at, incoming, weights);
+      } else {
+        parameters.read(parameters_, first, count);
+        in.parameters = parameters.inputs();
+        if (gradients) gradients->begin(*gradient_, first, count);
+        k_.run(count, in, values + at, gradients ? gradients->outputs() : nullptr, incoming);
+        if (gradients) {
+          if (weights != nullptr) leave_out(count, *gradients, weights);
+          gradients->finish(*gradient_, first, count);
+        }
+      }
+      if (weights != nullptr) kernels<T>().weigh(count, values + at, weights);
+    }
+  }
+
+  void check(const std::string& expected) const {
+    const T one = one_.load();
+    STD_TORCH_CHECK(!found_.load(), "target had the value ", one, ", expected ", expected);
+  }
+
+ private:
+  // Bytes of an image as the numbers in [-1, 1] that they stand for.
+  const T* scaled(int n, const T* target, T* out) const {
+    if (!a_.has_channels || target_.storage != Storage::kByte) return target;
+    const T step = static_cast<T>(2. / (a_.numbers[0] - 1.));
+    for (int i = 0; i < n; ++i) out[i] = target[i] * step - T(1);
+    return out;
+  }
+
+  void see(int n, const GroupTiles<T>& in) {
+    if (!k_.any_refused(n, in)) return;
+    for (int i = 0; i < n; ++i) {
+      for (int c = 0; c < in.targets_count; ++c) {
+        const T* one = in.targets[c] + i;
+        const GroupTiles<T> single{in.count, nullptr, 1, &one, in.numbers, nullptr};
+        if (!k_.any_refused(1, single)) continue;
+        one_.store(*one, std::memory_order_relaxed);
+        found_.store(true, std::memory_order_relaxed);
+      }
+    }
+  }
+
+  // What has weight 0 has no gradient, even if it would be NaN.
+  void leave_out(int n, const Tiles<T>& gradients, const T* weights) const {
+    for (int i = 0; i < n; ++i) {
+      if (weights[i] != T(0)) continue;
+      for (int j = 0; j < gradient_->count; ++j) gradients.outputs()[j][i] = T(0);
+    }
+  }
+
+  void run_rows(int64_t start, int n, const GroupTiles<T>& in, T* values, const T* g,
+                const T* weights) const {
+    const int count = parameters_.count;
+    const bool in_place = parameters_.storage == kStorageOf<T>;
+    const auto& k = kernels<T>();
+    std::unique_ptr<T[]> buffer(new T[2 * static_cast<size_t>(count)]);
+    std::array<int64_t, kGroupTile> of_gradient;
+    if (gradient_) {
+      gradient_->layout.for_each_run(start, n,
+                                     [&](int64_t offset, int64_t stride, int at, int run) {
+                                       for (int i = 0; i < run; ++i) {
+                                         of_gradient[at + i] = offset + i * stride;
+                                       }
+                                     });
+    }
+    parameters_.layout.for_each_run(start, n, [&](int64_t offset, int64_t stride, int at, int run) {
+      for (int i = at; i < at + run; ++i) {
+        const char* source = parameters_.at(offset + (i - at) * stride);
+        const T* row = reinterpret_cast<const T*>(source);
+        if (!in_place) {
+          k.load(count, parameters_.storage, source, 1, buffer.get());
+          row = buffer.get();
+        }
+        T* d = nullptr;
+        char* to = nullptr;
+        if (gradient_) {
+          to = gradient_->at(of_gradient[i]);
+          const bool direct = gradient_->in_rows() && gradient_->storage == kStorageOf<T>;
+          d = direct ? reinterpret_cast<T*>(to) : buffer.get() + count;
+        }
+        k_.run_row(count, row, in.targets[0][i], values + i, d, g == nullptr ? T(0) : g[i]);
+        if (d == nullptr) continue;
+        if (weights != nullptr && weights[i] == T(0)) k.fill(count, T(0), d);
+        if (d == buffer.get() + count) {
+          k.store(count, gradient_->storage, d, to, gradient_->between);
+        }
+      }
+    });
+  }
+
+  const GroupKernels<T>& k_;
+  const GroupArguments& a_;
+  GroupTensor parameters_, target_;
+  std::optional<GroupTensor> gradient_;
+  std::optional<Input<T>> weights_;
+  bool rows_ = false;
+  std::atomic<T> one_ = T(0);  // the last seen that is refused
+  std::atomic<bool> found_ = false;
+};
+
+template <class F>
+std::string expected_targets(const GroupArguments& a) {
+  if (!F::kClasses) return "values in [-1, 1]";
+  return "a class of at least 0 and below " + std::to_string(a.count);
+}
+
+template <class F, class T>
+void value(const GroupKernels<T>& k, const GroupArguments& a, const Tensor& out) {
+  GroupRun<T> run(k, a, nullptr);
+  reduce_terms<T>(
+      a.result.plan, out, [&](int64_t start, int n, T* values) { run(start, n, values, nullptr); },
+      a.count);
+  run.check(expected_targets<F>(a));
+}
+
+// Empty where it is not wanted.
+Tensor allocate_gradient(const GroupArguments& a, OutputMask mask) {
+  const ScalarType dtype = a.parameters.scalar_type();
+  return mask[0] ? empty_like(a.parameters, dtype) : empty({0}, dtype, a.parameters);
+}
+
+template <class T>
+void gradients(const GroupKernels<T>& k, const GroupArguments& a, const Tensor& grad,
+               const Tensor& found) {
+  GroupRun<T> run(k, a, &found);
+  const Input<T> incoming = Input<T>::gradient(grad, a.result.plan);
+  parallel_tiles(
+      a.result.plan.numel,
+      [&](int64_t start, int n) {
+        alignas(64) T g[kTile], values[kTile];
+        run(start, n, values, incoming.tile(start, n, g));
+      },
+      a.count);
+}
+
+template <class F, class T>
+void value_and_gradients(const GroupKernels<T>& k, const GroupArguments& a, double expected,
+                         const Tensor& out, const Tensor& found) {
+  GroupRun<T> run(k, a, &found);
+  alignas(64) T g[kTile];
+  kernels<T>().fill(kTile, static_cast<T>(expected * a.result.plan.scale()), g);
+  reduce_terms<T>(
+      a.result.plan, out, [&](int64_t start, int n, T* values) { run(start, n, values, g); },
+      a.count);
+  run.check(expected_targets<F>(a));
+}
+
+// ---- Ops -------------------------------------------------------------------------------------
+
+#define VAE_EXT_GROUP(name, Formula_, ...)    \
+  struct name##_op {                          \
+    using Formula = Formula_;                 \
+    template <class T>                        \
+    static const GroupKernels<T>& kernels() { \
+      return vae_ext::kernels<T>().name;      \
+    }                                         \
+  };
+#include "../ops/groups.def"
+
+// The target has no gradient.
+void give_gradients(Stack& stack, int first, const GroupArguments& a, const Tensor& found) {
+  stack.give(first, found);
+  stack.give(first + 1, empty({0}, a.parameters.scalar_type(), a.parameters));
+}
+
+template <class Op>
+void forward(Stack& stack) {
+  using F = typename Op::Formula;
+  const GroupArguments a = take_group<F>(stack);
+  const Tensor out = a.result.plan.allocate(a.result.dtype, a.parameters);
+  a.is_double() ? value<F>(Op::template kernels<double>(), a, out)
+                : value<F>(Op::template kernels<float>(), a, out);
+  stack.give(0, out);
+}
+
+template <class Op>
+void backward(Stack& stack) {
+  const auto grad = stack.take<Tensor>();
+  const GroupArguments a = take_group<typename Op::Formula>(stack);
+  const OutputMask mask(stack.take_int());
+  const Tensor found = allocate_gradient(a, mask);
+  if (mask[0]) {
+    a.is_double() ? gradients(Op::template kernels<double>(), a, grad, found)
+                  : gradients(Op::template kernels<float>(), a, grad, found);
+  }
+  give_gradients(stack, 0, a, found);
+}
+
+template <class Op>
+void with_gradients(Stack& stack) {
+  using F = typename Op::Formula;
+  const GroupArguments a = take_group<F>(stack);
+  const auto expected = stack.take<double>();
+  const OutputMask mask(stack.take_int());
+  const Tensor out = a.result.plan.allocate(a.result.dtype, a.parameters);
+  const Tensor found = allocate_gradient(a, mask);
+  const auto run = [&]<class T>(const GroupKernels<T>& k) {
+    mask[0] ? value_and_gradients<F>(k, a, expected, out, found) : value<F>(k, a, out);
+  };
+  a.is_double() ? run(Op::template kernels<double>()) : run(Op::template kernels<float>());
+  stack.give(0, out);
+  give_gradients(stack, 1, a, found);
+}
+
+}  // namespace
+}  // namespace vae_ext
+
+STABLE_TORCH_LIBRARY_IMPL(vae_ext, CPU, m) {
+#define VAE_EXT_OP(name, op)                                                  \
+  m.impl(#name, &vae_ext::boxed<vae_ext::forward<vae_ext::op>>);              \
+  m.impl(#name "_backward", &vae_ext::boxed<vae_ext::backward<vae_ext::op>>); \
+  m.impl(#name "_with_gradients", &vae_ext::boxed<vae_ext::with_gradients<vae_ext::op>>);
+#define VAE_EXT_GROUP(name, Formula, ...) VAE_EXT_OP(name##_log_likelihood, name##_op)
+#include "../ops/groups.def"
+}

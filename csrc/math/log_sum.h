@@ -1,0 +1,42 @@
+// The logarithm of a sum of exponentials, term by term: the largest term, and what the others add
+// up to beside it. Where it is all that there is, log(1 + others) loses nothing.
+#pragma once
+
+#include "special.h"
+
+VAE_EXT_NAMESPACE_BEGIN
+
+template <class T>
+struct LogSum {
+  T most, others;
+
+  VAE_EXT_INLINE static LogSum of(T term) { return {term, T(0)}; }
+
+  VAE_EXT_INLINE LogSum with(LogSum more) const {
+    const T gap = most == more.most ? T(0) : -fabs(more.most - most);  // of infinities, too
+    const T e = exp_nonpositive(gap);
+    const bool larger = more.most > most;
+    const T above = larger ? more.others : others, below = larger ? others : more.others;
+    return {larger ? more.most : most, multiply_add(below + T(1), e, above)};
+  }
+  VAE_EXT_INLINE LogSum with(T term) const {
+    const T gap = most == term ? T(0) : -fabs(term - most);
+    const T e = exp_nonpositive(gap);
+    const bool larger = term > most;
+    return {larger ? term : most, larger ? multiply_add(others, e, e) : others + e};
+  }
+
+  // Of the sum.
+  VAE_EXT_INLINE T log() const { return most + log1p_of(others); }
+  // log(exp(term) / sum) of a term of it.
+  VAE_EXT_INLINE T log_share(T term) const { return (term - most) - log1p_of(others); }
+  // exp(term) / sum, with the sum's part computed once: share() of it.
+  VAE_EXT_INLINE T factor() const { return T(1) / (T(1) + others); }
+  VAE_EXT_INLINE T share(T term, T factor) const { return exp_nonpositive(term - most) * factor; }
+  // 1 less that: where the term is the largest, all that the others have.
+  VAE_EXT_INLINE T rest(T term, T factor) const {
+    return term == most ? others * factor : T(1) - share(term, factor);
+  }
+};
+
+VAE_EXT_NAMESPACE_END
