@@ -107,6 +107,23 @@ def training() -> str:
     return "\n".join(rows + training_rows(document("cpu-avx512-float32")["training"]))
 
 
+def pixels() -> str:
+    """Of benchmarks/images.py: the loss alone, and training steps with the loss's share of one."""
+    head, rows = ["of 32 × 32 pixels, 3 channels"], []
+    for name in LEVELS.values():
+        head += [f"{name}: ms", *(f"{b} / ours" for b in ("eager", "compile")), "usual share"]
+    for pair in zip(*(document(f"images-{level}")["results"] for level in LEVELS), strict=True):
+        cells = [pair[0]["what"]]
+        for row in pair:
+            times = row["times"]
+            cells.append(f"{times['vae_ext']['p50']:.1f}")
+            cells += [ratio(row, b) for b in ("eager", "compile")]
+            without = times.get("none", {"p50": 0.0})["p50"]
+            cells.append(f"{100 * (1 - without / times['eager']['p50']):.0f} %")
+        rows.append(cells)
+    return lines(head, rows, 1)
+
+
 def environments() -> str:
     found = document("environments")["results"]
     head = ["environment"]
@@ -128,6 +145,7 @@ COUNTED = (
         for name in ("poisson", "negative_binomial")
         for which in ("few", "most")
     ),
+    *("categorical both", "discretized_logistic_mixture both"),
     *(f"{way} {dtype}" for dtype in ("bfloat16", "float16") for way in ("load", "store")),
 )
 
@@ -146,6 +164,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "losses": where_it_loses,
         "strongest": strongest,
         "halves": halves,
+        "pixels": pixels,
         "environments": environments,
         "counts": counts,
     },

@@ -133,8 +133,7 @@ def training_step(kind: str, batch: int) -> dict[str, Step]:
     return {name: of(loss) for name, loss in (contenders(kind) | {"none": no_loss}).items()}
 
 
-HEAD = """| of 32 × 32 pixels, milliseconds | usual | compiled | vae_ext | gain | over compiled |
-| --- | --- | --- | --- | --- | --- |"""
+HEAD = "of 32 × 32 pixels, milliseconds | usual | compiled | vae_ext | gain | over compiled"
 
 
 def row(result: dict[str, Any]) -> str:
@@ -144,7 +143,7 @@ def row(result: dict[str, Any]) -> str:
         cells.append("{p50:.1f} ({p20:.1f}–{p80:.1f})".format(**times[name]))
     for name in ("eager", "compile"):
         cells.append(f"{times[name]['p50'] / times['vae_ext']['p50']:.1f} ×")
-    return f"| {' | '.join(cells)} |"
+    return " | ".join(cells)
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ from .case import Quantity as Quantity
 from .case import plain
 from .case import wanted as wanted
 from .count_cases import MIXTURE, NEGATIVE_BINOMIAL, POISSON, ZERO_INFLATED
+from .group_cases import BIN
 from .inputs import kl_prior_sets, kl_sets, sampling_sets
 from .likelihood_cases import LIKELIHOODS
 
@@ -211,4 +212,4 @@ CASES = [
     *SAMPLES,
 ]
 REDUCING = [c for c in CASES if c.reduces]
-MEASURED = [c for c in CASES if c.measured]
+MEASURED = [*(c for c in CASES if c.measured), BIN]

@@ -27,6 +27,7 @@ KERNELS = [
     "region",
     "reduction_count",
     "groups",
+    "pixels",
 ]
 
 # Whether the kernels are a card's machine code, on one or emulated, for which the contract has

@@ -266,6 +266,7 @@ OTHERS = {
     "multivariate",
     "nn",
     "objectives",
+    "sample_discretized_logistic_mixture",  # by torch's generators alone
     "set_simd_level",
     "simd_level",
     "simd_levels",

@@ -27,7 +27,7 @@ MODULES: list[ModuleType] = [vae_ext, distributions, estimators, nn, objectives,
 OTHERS = {"Samples", "patch", "set_simd_level", "simd_level", "simd_levels"}
 UNITLESS = {
     *("philox_words", "standard_normal", "reparameterize", "active_units", "balanced_sum"),
-    "Region",
+    *("Region", "sample_discretized_logistic_mixture"),
     *("linear_warmup", "cosine_warmup", "cyclical_warmup", "BugForBugDistribution"),
 }
 NAMES = [

@@ -47,7 +47,7 @@ struct GroupLoops<Categorical, T> {
   }
 
   static void shares(int n, T* __restrict d, const T* logits, const T* most, const T* factors) {
-    for (int i = 0; i < n; ++i) d[i] = exp_nonpositive(logits[i] - most[i]) * factors[i];
+    for (int i = 0; i < n; ++i) d[i] = exp_beside_one(logits[i] - most[i]) * factors[i];
   }
 
   static void run(int n, const GroupTiles<T>& in, T* value, T* const* d, const T* g) {
@@ -101,7 +101,7 @@ struct GroupLoops<Categorical, T> {
     const T logit = known ? logits[t] : T(NAN), factor = sum.factor();
     if (d != nullptr) {
       const T negative = -(g * factor);
-      for (int k = 0; k < n; ++k) d[k] = exp_nonpositive(logits[k] - sum.most) * negative;
+      for (int k = 0; k < n; ++k) d[k] = exp_beside_one(logits[k] - sum.most) * negative;
       if (known) d[t] = g * sum.rest(logit, factor);
     }
     *value = sum.log_share(logit);
@@ -168,10 +168,10 @@ struct GroupLoops<DiscretizedLogisticMixture, T> {
 
     template <int... I>
     static void derivatives(std::integer_sequence<int, I...>, int n, const Bins<T>& bins,
-                            const T* const (&tiles)[P], const T* const* targets, const T* g,
-                            T* const (&d)[P]) {
-      gradient_loop<I...>(n, bins, targets[0], targets[C - 1 > 0], targets[C - 1], g, tiles[I]...,
-                          d[I]...);
+                            const T* const (&tiles)[P], const T* const* targets, const T* logits,
+                            T* __restrict out, T* const (&d)[P]) {
+      gradient_loop<I...>(n, bins, targets[0], targets[C - 1 > 0], targets[C - 1], logits, out,
+                          tiles[I]..., d[I]...);
     }
     template <int>
     using In = const T*;
@@ -179,13 +179,17 @@ struct GroupLoops<DiscretizedLogisticMixture, T> {
     using Out = T* __restrict;
     template <int... I>
     static void gradient_loop(int n, const Bins<T>& bins, const T* x0, const T* x1, const T* x2,
-                              const T* g, In<I>... tiles, Out<I>... d) {
+                              const T* logits, T* __restrict out, In<I>... tiles, Out<I>... d) {
       for (int i = 0; i < n; ++i) {
         const T p[P] = {tiles[i]...};
         T found[P];
-        Component::gradients(p, pixel(x0[i], x1[i], x2[i]).x, bins, found);
-        ((d[i] = g[i] * found[I]), ...);
+        out[i] = logits[i] + Component::gradients(p, pixel(x0[i], x1[i], x2[i]).x, bins, found);
+        ((d[i] = found[I]), ...);
       }
+    }
+
+    static void scale(int n, T* __restrict x, const T* by) {
+      for (int i = 0; i < n; ++i) x[i] *= by[i];
     }
 
     static void add_term(int n, const T* term, T* __restrict most, T* __restrict others) {
@@ -201,8 +205,8 @@ struct GroupLoops<DiscretizedLogisticMixture, T> {
                            const T* factor, const T* weights_most, const T* weights_factor,
                            T* __restrict share, T* __restrict by_logit) {
       for (int i = 0; i < n; ++i) {
-        const T of_joint = exp_nonpositive(joint[i] - most[i]) * factor[i];
-        const T of_weight = exp_nonpositive(logits[i] - weights_most[i]) * weights_factor[i];
+        const T of_joint = exp_beside_one(joint[i] - most[i]) * factor[i];
+        const T of_weight = exp_beside_one(logits[i] - weights_most[i]) * weights_factor[i];
         share[i] = g[i] * of_joint;
         by_logit[i] = g[i] * (of_joint - of_weight);
       }
@@ -215,10 +219,16 @@ struct GroupLoops<DiscretizedLogisticMixture, T> {
       alignas(64) T most[kGroupTile], others[kGroupTile];
       alignas(64) T weights_most[kGroupTile], weights_others[kGroupTile];
       const T* tiles[P];
+      T* gradients[P];
       for (int m = 0; m < mixtures; ++m) {
         T* joint = in.scratch + m * kGroupTile;
         tiles_of(in.parameters, mixtures, m, tiles);
-        values(Parameters(), n, bins, tiles, in.targets, in.parameters[m], joint);
+        if (d == nullptr) {
+          values(Parameters(), n, bins, tiles, in.targets, in.parameters[m], joint);
+        } else {  // each component's own, until it is known how much of the sum it is
+          tiles_of(d, mixtures, m, gradients);
+          derivatives(Parameters(), n, bins, tiles, in.targets, in.parameters[m], joint, gradients);
+        }
         if (m == 0) {
           for (int i = 0; i < n; ++i) most[i] = joint[i];
           for (int i = 0; i < n; ++i) weights_most[i] = in.parameters[0][i];
@@ -236,13 +246,11 @@ struct GroupLoops<DiscretizedLogisticMixture, T> {
       alignas(64) T share[kGroupTile];
       for (int i = 0; i < n; ++i) others[i] = T(1) / (T(1) + others[i]);
       for (int i = 0; i < n; ++i) weights_others[i] = T(1) / (T(1) + weights_others[i]);
-      T* gradients[P];
       for (int m = 0; m < mixtures; ++m) {
         share_loop(n, g, in.scratch + m * kGroupTile, in.parameters[m], most, others, weights_most,
                    weights_others, share, d[m]);
-        tiles_of(in.parameters, mixtures, m, tiles);
         tiles_of(d, mixtures, m, gradients);
-        derivatives(Parameters(), n, bins, tiles, in.targets, share, gradients);
+        for (T* gradient : gradients) scale(n, gradient, share);
       }
     }
   };

@@ -26,14 +26,6 @@ struct Bins {
   }
 };
 
-// exp(x), and below -kBoundedExponent 0, which it is as good as beside 1.
-template <class T>
-VAE_EXT_INLINE T exp_beside_one(T x) {
-  const bool none = x < T(-kBoundedExponent);
-  const T e = mul_exp<ExpRange::kBounded>(T(1), none ? T(0) : x);
-  return none ? T(0) : e;
-}
-
 // tanh(x), relative to the value, and its derivative 1 - tanh^2, of one exponential.
 template <class T>
 struct Tanh {

@@ -16,4 +16,5 @@ from ._divergences import *
 from ._elbo import *
 from ._groups import *
 from ._likelihoods import *
+from ._pixels import *
 from ._sampling import *

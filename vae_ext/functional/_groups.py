@@ -39,6 +39,26 @@ def first(t: Tensor, dim: int) -> Tensor:
     return t if dim == 0 else t.movedim(dim, 0)
 
 
+def mixtures_of(parameters: Tensor, channels: int, dim: int) -> int:
+    """How many of so many channels the parameters are."""
+    if channels not in (1, 3):
+        raise ValueError(f"channels was {channels}, expected 1 or 3")
+    n, each = parameters.shape[dim], 3 if channels == 1 else 10
+    if n == 0 or n % each:
+        raise ValueError(
+            f"parameters had {n} entries in dimension {dim}, expected a multiple of {each} for "
+            f"{channels} {'channel' if channels == 1 else 'channels'}"
+        )
+    return n // each
+
+
+def levels_of(value: int) -> int:
+    levels = checks.integer("levels", value)
+    if not 2 <= levels <= 65536:
+        raise ValueError(f"levels was {levels}, expected 2 to 65536")
+    return levels
+
+
 def log_likelihood(
     of: Group,
     parameters: Tensor,
@@ -187,18 +207,11 @@ def discretized_logistic_mixture_log_likelihood(
             f"target had shape {checks.shape_text(target.shape)}, expected that of parameters, "
             f"{checks.shape_text(parameters.shape)}, but for dimension {dim}"
         )
-    channels, n = target.shape[dim], parameters.shape[dim]
+    channels = target.shape[dim]
     if channels not in (1, 3):
         raise ValueError(f"target had {channels} channels in dimension {dim}, expected 1 or 3")
-    each = 3 if channels == 1 else 10
-    if n == 0 or n % each:
-        raise ValueError(
-            f"parameters had {n} entries in dimension {dim}, expected a multiple of {each} for "
-            f"{channels} {'channel' if channels == 1 else 'channels'}"
-        )
-    levels = checks.integer("levels", levels)
-    if not 2 <= levels <= 65536:
-        raise ValueError(f"levels was {levels}, expected 2 to 65536")
+    mixtures_of(parameters, channels, dim)
+    levels = levels_of(levels)
     if target.dtype == torch.uint8 and levels > 256:
         raise ValueError(f"levels was {levels} for a target of bytes, expected at most 256")
     least = checks.number("min_log_scale", min_log_scale)
