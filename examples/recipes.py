@@ -38,7 +38,9 @@ def train(model: Recipe, images: Tensor) -> list[float]:
     return losses
 
 
-def report(title: str, before: list[float], after: list[float]) -> int:
+def report(
+    title: str, before: list[float], after: list[float], tolerance: float = TOLERANCE
+) -> int:
     """Prints the losses beside each other; the exit status says whether they are equal."""
     table = Table("step", "before", "after", title=title, box=SIMPLE, title_justify="left")
     for step in range(0, len(before), max(1, len(before) // 8)):
@@ -47,15 +49,15 @@ def report(title: str, before: list[float], after: list[float]) -> int:
     console = Console()
     console.print(table)
     worst = max(abs(a - b) / abs(b) for a, b in zip(after, before, strict=True))
-    equal = worst <= TOLERANCE and after[-1] < after[0]
+    equal = worst <= tolerance and after[-1] < after[0]
     verdict = "equal losses" if equal else "the losses are NOT equal"
     console.print(f"largest relative difference of {len(before)} steps: {worst:.1e}: {verdict}")
     return 0 if equal else 1
 
 
-def compare(title: str, before: Recipe, after: Recipe) -> None:
+def compare(title: str, before: Recipe, after: Recipe, tolerance: float = TOLERANCE) -> None:
     """Trains both from the weights of `before`, and exits."""
     state = copy.deepcopy(before.state_dict())  # type: ignore[attr-defined]
     after.load_state_dict(state)  # type: ignore[attr-defined]
     images = load_sklearn().train
-    sys.exit(report(title, train(before, images), train(after, images)))
+    sys.exit(report(title, train(before, images), train(after, images), tolerance))

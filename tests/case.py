@@ -94,6 +94,7 @@ class Case:
     oracle_roundings: float = 1
     reduces: bool = True  # has event_dims and reduction
     measured: bool = True  # in docs/accuracy.md
+    any_numbers: bool = True  # are inputs; else those of the sets alone, such as pixels
     share: int = 1  # of so many elements one is, where exact values take long
     likelihood: bool = False
     words: int = 0  # of a benchmark: what forward and backward must move per element

@@ -93,7 +93,10 @@ def test_demo_errors(options: tuple[str, ...], message: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("name", ["pytorch_examples", "pythae", "hierarchical", "lightning"])
+RECIPES = ["pytorch_examples", "pythae", "hierarchical", "lightning"]
+
+
+@pytest.mark.parametrize("name", [*RECIPES, "pixel_classes", "logistic_mixture"])
 def test_recipe(name: str) -> None:
     done = run(f"examples/recipe_{name}.py")
     assert done.returncode == 0, done.stdout + done.stderr

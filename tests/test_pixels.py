@@ -169,6 +169,31 @@ def test_log_scales_below_the_least() -> None:
     assert mixture(parameters, x, min_log_scale=-9.0) > value
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_special_values(dtype: torch.dtype, simd: str) -> None:
+    """NaN for NaN, the limit at infinity, and no NaN for any finite parameters."""
+    numbers = [0.0, -0.0, 1e-45, 1.0, -7.0, 88.0, -1e4, 3e38, -3e38, math.inf, -math.inf, math.nan]
+    grid = torch.cartesian_prod(
+        torch.tensor(numbers, dtype=dtype), torch.tensor(numbers, dtype=dtype)
+    )
+    mean, log_scale = grid.unbind(1)
+    for x in (-1.0, 0.0, 1.0):
+        parameters = torch.stack((torch.zeros_like(mean), mean, log_scale), 1).requires_grad_()
+        target = torch.full((len(mean), 1), x, dtype=dtype)
+        value = mixture(parameters, target, reduction="none")
+        (gradient,) = torch.autograd.grad(value.sum(), parameters)
+        any_nan = grid.isnan().any(1)
+        assert value[any_nan].isnan().all()
+        assert not value[~any_nan & grid.isfinite().all(1)].isnan().any()
+        assert (value[~any_nan & mean.isfinite()] <= 0).all()
+        # A density far away leaves the inner bins nothing, and an edge all or nothing.
+        away = mean.isinf() & (log_scale.abs() < 80)
+        want = torch.where(mean[away].sign() == x, 0.0, -math.inf).to(dtype)
+        torch.testing.assert_close(value[away], want)
+        ordinary = (mean.abs() <= 1e4) & (log_scale.abs() <= 88)
+        assert gradient[ordinary].isfinite().all()
+
+
 def test_probabilities_of_all_pixels_add_up() -> None:
     """Of one channel, the 256 of them."""
     parameters = torch.randn(1, 15, dtype=torch.float64).expand(256, 15)

@@ -25,7 +25,7 @@ from . import _ops
 from . import _reference as reference
 from ._formulas import GAUSSIAN_KL, LIKELIHOODS, Likelihood
 from ._native import library
-from ._reference import numerics
+from ._reference import groups, numerics
 from .distributions import DiagonalGaussian
 
 Function = Callable[..., Tensor]
@@ -91,6 +91,27 @@ def check_of(likelihood: Likelihood) -> Check:
     )
 
 
+def classes_of(x: Tensor) -> Tensor:
+    return torch.arange(len(x), device=x.device)
+
+
+def mixtures_of(x: Tensor) -> Tensor:
+    """Ten mixtures of three channels, for each of as many pixels as there are numbers for."""
+    parameters: Tensor = x[:, : COLUMNS // 100 * 100].unflatten(1, (100, -1))
+    return parameters
+
+
+def pixels_of(x: Tensor) -> Tensor:
+    return torch.linspace(-1, 1, COLUMNS // 100, dtype=x.dtype, device=x.device).expand(
+        len(x), 3, -1
+    )
+
+
+def usual_mixture(x: Tensor) -> Tensor:
+    parameters, pixels = mixtures_of(x).movedim(1, 0), pixels_of(x).movedim(1, 0)
+    return groups.discretized_logistic_mixture_terms(parameters, pixels, 256, -7.0)
+
+
 CHECKS = [
     Check(
         "reparameterize",
@@ -137,6 +158,22 @@ CHECKS = [
         4,
     ),
     *(check_of(likelihood) for likelihood in LIKELIHOODS.values()),
+    Check(
+        "categorical_log_likelihood",
+        lambda x: vae_ext.categorical_log_likelihood(x, classes_of(x), reduction="mean"),
+        lambda x: groups.categorical_terms(x.T, classes_of(x)).mean(),
+        lambda x: -torch.nn.functional.cross_entropy(x, classes_of(x)),
+        1,
+    ),
+    Check(
+        "discretized_logistic_mixture_log_likelihood",
+        lambda x: vae_ext.discretized_logistic_mixture_log_likelihood(
+            mixtures_of(x), pixels_of(x), reduction="mean"
+        ),
+        lambda x: usual_mixture(x).mean(),
+        lambda x: usual_mixture(x).mean(),
+        1,
+    ),
 ]
 
 

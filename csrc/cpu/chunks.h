@@ -11,8 +11,13 @@ namespace vae_ext {
 constexpr int64_t kChunk = 16 * kTile;  // elements that one thread takes at a time
 constexpr int64_t kGrain = 4 * kChunk;  // elements below which a second thread does not pay
 
-// A chunk of elements that are each computed `repeats` times, as for so many samples.
-inline int64_t chunk_of(int64_t repeats) { return std::max<int64_t>(1, 16 / repeats) * kTile; }
+// A chunk of elements that are each computed `repeats` times, as for so many samples or parameters:
+// whole tiles, unless a few elements are work enough for a thread.
+constexpr int64_t kMany = 256;
+inline int64_t chunk_of(int64_t repeats) {
+  if (repeats > kMany) return std::max<int64_t>(16, kChunk / repeats);
+  return std::max<int64_t>(1, 16 / repeats) * kTile;
+}
 inline int64_t grain_of(int64_t chunk_size, int64_t repeats) {
   return std::max<int64_t>(1, kGrain / (chunk_size * repeats));
 }
