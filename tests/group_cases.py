@@ -116,7 +116,7 @@ def sets(d: Draw) -> dict[str, list[Tensor]]:
 
 BIN = Case(
     "logistic_bin",
-    "Bin of a discretized logistic density",
+    "Bin of a discretized logistic density (u times 1 + |a| / 4, for the argument of a tail)",
     ours,
     usual,
     ("mean", "target", "log_scale"),

@@ -13,7 +13,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build/sanitize"
-TESTS = ["properties", "edges", "layouts", "memory", "threads", "faults", "noise"]
+TESTS = [
+    "properties",
+    "edges",
+    "layouts",
+    "memory",
+    "threads",
+    "faults",
+    "noise",
+    "groups",
+    "pixels",
+]
 
 
 def preloads() -> str:
