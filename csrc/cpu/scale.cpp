@@ -7,16 +7,19 @@
 namespace vae_ext {
 namespace {
 
+// Dense, in any order of its dimensions.
 template <class T>
 void scale_in_place(const Tensor& gradient, double factor) {
-  const Output<T> out(gradient);
-  const Input<T> in(gradient, shape_of(gradient));
+  const Storage storage = storage_of(gradient.scalar_type());
+  auto* data = static_cast<char*>(gradient.mutable_data_ptr());
   parallel_tiles(gradient.numel(), [&](int64_t start, int n) {
     alignas(64) T buffer[kTile];
-    const T* from = in.tile(start, n, buffer);
-    T* to = out.begin(start, n, buffer);
-    for (int i = 0; i < n; ++i) to[i] = from[i] * static_cast<T>(factor);
-    out.finish(start, n, to, buffer);
+    char* at = data + start * size_of(storage);
+    const bool in_place = storage == kStorageOf<T>;
+    T* x = in_place ? reinterpret_cast<T*>(at) : buffer;
+    if (!in_place) kernels<T>().load(n, storage, at, 1, buffer);
+    for (int i = 0; i < n; ++i) x[i] *= static_cast<T>(factor);
+    if (!in_place) kernels<T>().store(n, storage, buffer, at, 1);
   });
 }
 
