@@ -12,41 +12,13 @@ from torch import Tensor
 
 import vae_ext
 from tests import devices
+from tests.accuracy.measure import evaluate
+from tests.arithmetic import Digits
+from tests.group_cases import BIN, usual
 from vae_ext import discretized_logistic_mixture_log_likelihood as mixture
 from vae_ext._reference import groups
 
 U = 2.0**-24
-HALF = 1 / mpmath.mpf(255)
-
-
-def exact(x: float) -> Any:
-    return mpmath.mpf(x)
-
-
-# ---- A bin -------------------------------------------------------------------------------------
-
-
-def bin_terms(x: float, mean: float, s: float) -> tuple[list[Any], list[Any], list[Any], Any]:
-    """The terms of log p of a bin, of its derivative by the mean and by the log-scale; last how
-    much larger the error of an exponential is than that of its argument."""
-    # The pixel that x stands for: float32 has no 1 / 255.
-    c = exact(x) - exact(mean)
-    half = HALF
-    inverse, first, last = mpmath.exp(-exact(s)), x < -0.999, x > 0.999
-    a, b, delta = (c + half) * inverse, (c - half) * inverse, 2 * half * inverse
-    sigmoid = lambda y: 1 / (1 + mpmath.exp(-y))  # noqa: E731
-    softplus = lambda y: mpmath.log1p(mpmath.exp(y)) if y < 0 else y + mpmath.log1p(mpmath.exp(-y))  # noqa: E731
-    value = [] if last else [-softplus(-a)]
-    value += [] if first else [-softplus(b)]
-    by_mean = [] if last else [-inverse * sigmoid(-a)]
-    by_mean += [] if first else [inverse * sigmoid(b)]
-    # a and b are sums themselves, of what c and half a bin are to the scale.
-    by_scale = [] if last else [-y * inverse * sigmoid(-a) for y in (c, half)]
-    by_scale += [] if first else [y * inverse * sigmoid(b) for y in (c, -half)]
-    if not (first or last):
-        value.append(mpmath.log(-mpmath.expm1(-delta)))
-        by_scale.append(-delta / mpmath.expm1(delta))
-    return value, by_mean, by_scale, 1 + min(abs(a), abs(b)) / 4
 
 
 def bins() -> list[tuple[float, float, float]]:
@@ -64,25 +36,21 @@ def bins() -> list[tuple[float, float, float]]:
 
 
 def test_bins_are_exact(simd: str) -> None:
-    """Each error relative to the sum of its absolute terms, and what rounding makes of them where
-    they are the tail of an exponential."""
+    """By 50 digits: each error relative to the sum of its absolute terms, and what rounding makes
+    of them where they are the tail of an exponential."""
     chosen = bins()
     x, mean, s = (torch.tensor(t) for t in zip(*chosen, strict=True))
-    parameters = torch.stack((torch.zeros_like(x), mean, s), 1).requires_grad_()
-    value = mixture(parameters, x[:, None], reduction="none")
-    (gradient,) = torch.autograd.grad(value.sum(), parameters)
-    worst = [0.0, 0.0, 0.0]
-    for i, case in enumerate(chosen):
-        got = (value[i], gradient[i, 1], gradient[i, 2])
-        *quantities, growth = bin_terms(*case)
-        for k, terms in enumerate(quantities):
-            error = abs(exact(got[k].item()) - sum(terms)) - 2.0**-110  # what exp(-86) is here
-            size = U * sum(abs(t) for t in terms) * growth
-            if error > 0:
-                worst[k] = max(worst[k], float(error / size))
     limit = 16 if devices.cuda_kernels else 8
-    assert worst[0] <= limit, worst
-    assert max(worst[1:]) <= limit, worst
+    for quantity, by in BIN.quantities:
+        got = evaluate(BIN.elementwise, [mean, x, s], by)
+        worst = 0.0
+        for i, (x_i, *parameters) in enumerate(chosen):
+            inputs = [mpmath.mpf(n) for n in (parameters[0], x_i, parameters[1])]
+            exact = quantity.value(Digits, *inputs)
+            error = abs(mpmath.mpf(got[i].item()) - exact) - 2.0**-110  # what exp(-86) is here
+            if error > 0:
+                worst = max(worst, float(error / (U * quantity.size(Digits, *inputs))))
+        assert worst <= limit, quantity.name
 
 
 def test_a_known_value(simd: str) -> None:
@@ -92,18 +60,10 @@ def test_a_known_value(simd: str) -> None:
     assert mixture(parameters, torch.zeros(1, 1)).item() == pytest.approx(-1947.70665, abs=2e-4)
 
 
-def usual(parameters: Tensor, x: Tensor) -> Tensor:
+def usual_mixture(parameters: Tensor, x: Tensor) -> Tensor:
     """One channel, as PixelCNN++ has it."""
     logits, means, s = parameters.chunk(3, 1)
-    s = s.clamp(min=-7.0)
-    c, inverse = x - means, torch.exp(-s)
-    plus, minus, middle = inverse * (c + 1 / 255), inverse * (c - 1 / 255), inverse * c
-    softplus = torch.nn.functional.softplus
-    delta = plus.sigmoid() - minus.sigmoid()
-    density = middle - s - 2 * softplus(middle) - math.log(127.5)
-    inner = torch.where(delta > 1e-5, delta.clamp(min=1e-12).log(), density)
-    edges = torch.where(x > 0.999, -softplus(minus), inner)
-    of_bins = torch.where(x < -0.999, plus - softplus(plus), edges)
+    of_bins = usual(means, x, s.clamp(min=-7.0))
     return torch.logsumexp(of_bins + logits.log_softmax(1), 1)
 
 
@@ -122,7 +82,7 @@ def test_gradients_of_narrow_densities() -> None:
     want = gradient(lambda p, t: mixture(p, t, reduction="none"), torch.float64)
     error = lambda g: float((g - want).norm() / want.norm())  # noqa: E731
     assert error(gradient(lambda p, t: mixture(p, t, reduction="none"), torch.float32)) < 1e-5
-    assert error(gradient(usual, torch.float32)) > 1e-3
+    assert error(gradient(usual_mixture, torch.float32)) > 1e-3
 
 
 @pytest.mark.parametrize("channels", [1, 3])

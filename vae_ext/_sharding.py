@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Sha
 from torch.distributed.tensor.placement_types import _StridedShard
 
 from ._checks import GRADIENTS, MEANS, REDUCTIONS
-from ._formulas import FORMULAS, GROUPS
+from ._formulas import ALL
 from ._native.dispatch import REFERENCE, route, route_by_noise
 from ._ops import run
 from ._reference import KL, REDUCTION_NAMES, Z
@@ -28,7 +28,7 @@ from ._weighting import with_weights
 Maybe = Tensor | None
 NONE, EVENT = REDUCTIONS["none"], REDUCTIONS["event"]
 WITHOUT_NOISE_GRADIENT = ("latent", "sample_with_log_densities")
-FORMULA = {f.op: f for f in (*FORMULAS, *GROUPS)}
+FORMULA = {f.op: f for f in ALL}
 STICKING_THE_LANDING = GRADIENTS.index("sticking-the-landing")
 
 

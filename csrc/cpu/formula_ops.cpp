@@ -1,12 +1,11 @@
 // The ops of formulas.def, forward, backward and both in one pass: their inputs as tiles for the
 // loops of formula_loops.inl. Nothing here knows which formula it computes.
-#include <atomic>
-
 #include "../math/count_mixtures.h"
 #include "../math/divergences.h"
 #include "../math/likelihoods.h"
 #include "../ops/stack.h"
 #include "gradients.h"
+#include "refused.h"
 
 namespace vae_ext {
 namespace {
@@ -64,20 +63,15 @@ class TargetCheck {
   void see(int n, const T* const* tiles) {
     if (k_.any_refused == nullptr || !k_.any_refused(n, tiles[1])) return;
     for (int i = 0; i < n; ++i) {
-      if (k_.any_refused(1, tiles[1] + i)) one_.store(tiles[1][i], std::memory_order_relaxed);
+      if (k_.any_refused(1, tiles[1] + i)) refused_.saw(tiles[1][i]);
     }
   }
 
-  void check() const {
-    if (k_.any_refused == nullptr) return;
-    const T one = one_.load();
-    STD_TORCH_CHECK(!k_.any_refused(1, &one), "target had the value ", one, ", expected ",
-                    k_.targets);
-  }
+  void check() const { refused_.check(k_.targets); }
 
  private:
   const FormulaKernels<T>& k_;
-  std::atomic<T> one_ = T(0);  // the last seen that is refused, if any
+  Refused<T> refused_;
 };
 
 template <class T>
@@ -229,11 +223,7 @@ void with_gradients(Stack& stack) {
 }  // namespace vae_ext
 
 STABLE_TORCH_LIBRARY_IMPL(vae_ext, CPU, m) {
-#define VAE_EXT_OP(name, op)                                                  \
-  m.impl(#name, &vae_ext::boxed<vae_ext::forward<vae_ext::op>>);              \
-  m.impl(#name "_backward", &vae_ext::boxed<vae_ext::backward<vae_ext::op>>); \
-  m.impl(#name "_with_gradients", &vae_ext::boxed<vae_ext::with_gradients<vae_ext::op>>);
-#define VAE_EXT_DIVERGENCE(name, Formula, ...) VAE_EXT_OP(name, name##_op)
-#define VAE_EXT_LIKELIHOOD(name, Formula, ...) VAE_EXT_OP(name##_log_likelihood, name##_op)
+#define VAE_EXT_DIVERGENCE(name, ...) VAE_EXT_REGISTER_FORMULA(m, name, name##_op)
+#define VAE_EXT_LIKELIHOOD(name, ...) VAE_EXT_REGISTER_FORMULA(m, name##_log_likelihood, name##_op)
 #include "../ops/formulas.def"
 }

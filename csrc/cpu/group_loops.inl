@@ -56,7 +56,7 @@ struct GroupLoops<Categorical, T> {
     const T* target = in.targets[0];
     const auto logit = [&](int i) {
       const T t = target[i];  // where it is refused, or NaN, there is no such logit
-      const bool known = t >= T(0) && t < static_cast<T>(in.count);
+      const bool known = Categorical::is_class(t, static_cast<T>(in.count));
       return known ? in.parameters[static_cast<int>(t)][i] : T(NAN);
     };
     for (int i = 0; i < n; ++i) value[i] = logit(i);
@@ -96,7 +96,7 @@ struct GroupLoops<Categorical, T> {
     } else {
       for (int k = 1; k < n; ++k) sum = sum.with(logits[k]);
     }
-    const bool known = target >= T(0) && target < static_cast<T>(n);
+    const bool known = Categorical::is_class(target, static_cast<T>(n));
     const int t = known ? static_cast<int>(target) : 0;
     const T logit = known ? logits[t] : T(NAN), factor = sum.factor();
     if (d != nullptr) {

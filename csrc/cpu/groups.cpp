@@ -2,10 +2,9 @@
 // a tile each, for the loops of group_loops.inl, or row by row where that serves.
 #include "../ops/groups.h"
 
-#include <atomic>
-
 #include "gradients.h"
 #include "group_tiles.h"
+#include "refused.h"
 
 namespace vae_ext {
 namespace {
@@ -68,17 +67,14 @@ class GroupRun {
     }
   }
 
-  void check(const std::string& expected) const {
-    const T one = one_.load();
-    STD_TORCH_CHECK(!found_.load(), "target had the value ", one, ", expected ", expected);
-  }
+  void check(const std::string& expected) const { refused_.check(expected); }
 
  private:
   // Bytes of an image as the numbers in [-1, 1] that they stand for.
   const T* scaled(int n, const T* target, T* out) const {
     if (!a_.has_channels || target_.storage != Storage::kByte) return target;
-    const T step = static_cast<T>(2. / (a_.numbers[0] - 1.));
-    for (int i = 0; i < n; ++i) out[i] = target[i] * step - T(1);
+    const T half = static_cast<T>(1. / (a_.numbers[0] - 1.));
+    for (int i = 0; i < n; ++i) out[i] = DiscretizedLogisticMixture::middle_of(target[i], half);
     return out;
   }
 
@@ -88,9 +84,7 @@ class GroupRun {
       for (int c = 0; c < in.targets_count; ++c) {
         const T* one = in.targets[c] + i;
         const GroupTiles<T> single{in.count, nullptr, 1, &one, in.numbers, nullptr};
-        if (!k_.any_refused(1, single)) continue;
-        one_.store(*one, std::memory_order_relaxed);
-        found_.store(true, std::memory_order_relaxed);
+        if (k_.any_refused(1, single)) refused_.saw(*one);
       }
     }
   }
@@ -149,8 +143,7 @@ class GroupRun {
   std::optional<GroupTensor> gradient_;
   std::optional<Input<T>> weights_;
   bool rows_ = false;
-  std::atomic<T> one_ = T(0);  // the last seen that is refused
-  std::atomic<bool> found_ = false;
+  Refused<T> refused_;
 };
 
 template <class F>
@@ -166,12 +159,6 @@ void value(const GroupKernels<T>& k, const GroupArguments& a, const Tensor& out)
       a.result.plan, out, [&](int64_t start, int n, T* values) { run(start, n, values, nullptr); },
       a.count);
   run.check(expected_targets<F>(a));
-}
-
-// Empty where it is not wanted.
-Tensor allocate_gradient(const GroupArguments& a, OutputMask mask) {
-  const ScalarType dtype = a.parameters.scalar_type();
-  return mask[0] ? empty_like(a.parameters, dtype) : empty({0}, dtype, a.parameters);
 }
 
 template <class T>
@@ -212,12 +199,6 @@ void value_and_gradients(const GroupKernels<T>& k, const GroupArguments& a, doub
   };
 #include "../ops/groups.def"
 
-// The target has no gradient.
-void give_gradients(Stack& stack, int first, const GroupArguments& a, const Tensor& found) {
-  stack.give(first, found);
-  stack.give(first + 1, empty({0}, a.parameters.scalar_type(), a.parameters));
-}
-
 template <class Op>
 void forward(Stack& stack) {
   using F = typename Op::Formula;
@@ -233,12 +214,12 @@ void backward(Stack& stack) {
   const auto grad = stack.take<Tensor>();
   const GroupArguments a = take_group<typename Op::Formula>(stack);
   const OutputMask mask(stack.take_int());
-  const Tensor found = allocate_gradient(a, mask);
+  const Tensor found = a.allocate_gradient(mask);
   if (mask[0]) {
     a.is_double() ? gradients(Op::template kernels<double>(), a, grad, found)
                   : gradients(Op::template kernels<float>(), a, grad, found);
   }
-  give_gradients(stack, 0, a, found);
+  a.give_gradients(stack, 0, found);
 }
 
 template <class Op>
@@ -248,23 +229,19 @@ void with_gradients(Stack& stack) {
   const auto expected = stack.take<double>();
   const OutputMask mask(stack.take_int());
   const Tensor out = a.result.plan.allocate(a.result.dtype, a.parameters);
-  const Tensor found = allocate_gradient(a, mask);
+  const Tensor found = a.allocate_gradient(mask);
   const auto run = [&]<class T>(const GroupKernels<T>& k) {
     mask[0] ? value_and_gradients<F>(k, a, expected, out, found) : value<F>(k, a, out);
   };
   a.is_double() ? run(Op::template kernels<double>()) : run(Op::template kernels<float>());
   stack.give(0, out);
-  give_gradients(stack, 1, a, found);
+  a.give_gradients(stack, 1, found);
 }
 
 }  // namespace
 }  // namespace vae_ext
 
 STABLE_TORCH_LIBRARY_IMPL(vae_ext, CPU, m) {
-#define VAE_EXT_OP(name, op)                                                  \
-  m.impl(#name, &vae_ext::boxed<vae_ext::forward<vae_ext::op>>);              \
-  m.impl(#name "_backward", &vae_ext::boxed<vae_ext::backward<vae_ext::op>>); \
-  m.impl(#name "_with_gradients", &vae_ext::boxed<vae_ext::with_gradients<vae_ext::op>>);
-#define VAE_EXT_GROUP(name, Formula, ...) VAE_EXT_OP(name##_log_likelihood, name##_op)
+#define VAE_EXT_GROUP(name, ...) VAE_EXT_REGISTER_FORMULA(m, name##_log_likelihood, name##_op)
 #include "../ops/groups.def"
 }

@@ -244,11 +244,9 @@ enum Part {
 // A template, so that the other parts are not compiled.
 template <int kPart>
 void register_part(torch::stable::detail::StableLibrary& m) {
-#define VAE_EXT_OP(name, part, Formula)                               \
-  if constexpr (kPart == part) {                                      \
-    m.impl(#name, &boxed<forward<Formula>>);                          \
-    m.impl(#name "_backward", &boxed<backward<Formula>>);             \
-    m.impl(#name "_with_gradients", &boxed<with_gradients<Formula>>); \
+#define VAE_EXT_OP(name, part, Formula)        \
+  if constexpr (kPart == part) {               \
+    VAE_EXT_REGISTER_FORMULA(m, name, Formula) \
   }
 #define VAE_EXT_DIVERGENCE(name, Formula, ...) VAE_EXT_OP(name, k_##name, Formula)
 #define VAE_EXT_LIKELIHOOD(name, Formula, ...) VAE_EXT_OP(name##_log_likelihood, k_##name, Formula)

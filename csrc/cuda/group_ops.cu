@@ -1,6 +1,6 @@
 // The ops of groups.def, forward, backward and both in one pass: an element to a thread, which goes
-// through its parameters twice where there are gradients. Words moved per parameter: one, and one
-// more for a gradient; what is read again is in a cache.
+// through its parameters twice where there are gradients. Words moved per parameter: one, and with
+// gradients two more, since what is read again is in a cache only where there are few parameters.
 #include "../ops/groups.h"
 #include "reduce.cuh"
 #include "series.cuh"
@@ -47,7 +47,7 @@ struct OfElement<Categorical> {
                               const Entries<T>& targets, T g, const Entries<T>& d) {
     const int count = options.count;
     const T target = targets[0];
-    const bool known = !Categorical::refused(target, static_cast<T>(count)) && target == target;
+    const bool known = Categorical::is_class(target, static_cast<T>(count));
     const int chosen = known ? static_cast<int>(target) : 0;
     LogSum<T> sum = LogSum<T>::of(logits[0]);
 #pragma unroll 4
@@ -87,7 +87,7 @@ struct OfElement<DiscretizedLogisticMixture> {
 #pragma unroll
     for (int c = 0; c < C; ++c) {
       x[c] = targets[c];
-      if (options.bytes) x[c] = x[c] * (T(2) * bins.half) - T(1);
+      if (options.bytes) x[c] = F::middle_of(x[c], bins.half);
       if (F::refused(x[c])) x[c] = T(NAN);
     }
     const auto read = [&](int m, T(&p)[P]) {
@@ -206,18 +206,6 @@ Tensor values_of(const GroupArguments& a, const Tensor* gradient, const Operand&
       inputs_of<F, kGradient>(a, gradient, incoming));
 }
 
-// Empty where it is not wanted.
-Tensor allocate_gradient(const GroupArguments& a, OutputMask mask) {
-  const ScalarType dtype = a.parameters.scalar_type();
-  return mask[0] ? empty_like(a.parameters, dtype) : empty({0}, dtype, a.parameters);
-}
-
-// The target has no gradient.
-void give_gradients(Stack& stack, int first, const GroupArguments& a, const Tensor& found) {
-  stack.give(first, found);
-  stack.give(first + 1, empty({0}, a.parameters.scalar_type(), a.parameters));
-}
-
 template <class F>
 void forward(Stack& stack) {
   const GroupArguments a = take_group<F>(stack);
@@ -229,7 +217,7 @@ void backward(Stack& stack) {
   const auto grad = stack.take<Tensor>();
   const GroupArguments a = take_group<F>(stack);
   const OutputMask mask(stack.take_int());
-  const Tensor found = allocate_gradient(a, mask);
+  const Tensor found = a.allocate_gradient(mask);
   if (mask[0]) {
     const Operand incoming = Operand::gradient(grad, a.result.plan, a.elements(), 1);
     const auto fill = inputs_of<F, true>(a, &found, incoming);
@@ -240,7 +228,7 @@ void backward(Stack& stack) {
                          return body;
                        });
   }
-  give_gradients(stack, 0, a, found);
+  a.give_gradients(stack, 0, found);
 }
 
 template <class F>
@@ -248,21 +236,18 @@ void with_gradients(Stack& stack) {
   const GroupArguments a = take_group<F>(stack);
   const auto expected = stack.take<double>();
   const OutputMask mask(stack.take_int());
-  const Tensor found = allocate_gradient(a, mask);
+  const Tensor found = a.allocate_gradient(mask);
   const Operand incoming = Operand::constant(expected * a.result.plan.scale());
   stack.give(
       0, mask[0] ? values_of<F, true>(a, &found, incoming) : values_of<F, false>(a, nullptr, {}));
-  give_gradients(stack, 1, a, found);
+  a.give_gradients(stack, 1, found);
 }
 
 }  // namespace
 }  // namespace vae_ext
 
 STABLE_TORCH_LIBRARY_IMPL(vae_ext, VAE_EXT_DISPATCH_KEY, m) {
-#define VAE_EXT_GROUP_OP(name, Formula)                                            \
-  m.impl(#name, &vae_ext::boxed<vae_ext::forward<vae_ext::Formula>>);              \
-  m.impl(#name "_backward", &vae_ext::boxed<vae_ext::backward<vae_ext::Formula>>); \
-  m.impl(#name "_with_gradients", &vae_ext::boxed<vae_ext::with_gradients<vae_ext::Formula>>);
-#define VAE_EXT_GROUP(name, Formula, ...) VAE_EXT_GROUP_OP(name##_log_likelihood, Formula)
+#define VAE_EXT_GROUP(name, Formula, ...) \
+  VAE_EXT_REGISTER_FORMULA(m, name##_log_likelihood, Formula)
 #include "../ops/groups.def"
 }

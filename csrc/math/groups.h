@@ -16,6 +16,11 @@ struct Categorical {
   static constexpr int kInputs = 2, kRequired = 2, kNumbers = 0;
   static constexpr bool kClasses = true;  // the target is the number of a parameter
 
+  // Of NaN neither is true.
+  template <class T>
+  VAE_EXT_INLINE static bool is_class(T target, T classes) {
+    return target >= T(0) && target < classes;
+  }
   template <class T>
   VAE_EXT_INLINE static bool refused(T target, T classes) {
     return target < T(0) || target >= classes;
@@ -43,6 +48,12 @@ struct DiscretizedLogisticMixture {
     return fabs(target) > T(1);
   }
 
+  // The middle of the bin that a byte is the number of, half a bin being so wide.
+  template <class T>
+  VAE_EXT_INLINE static T middle_of(T byte, T half) {
+    return byte * (T(2) * half) - T(1);
+  }
+
   // Of one mixture: mean, log_scale and coefficient of each channel, in that order.
   template <class T, int kChannels>
   struct Component {
@@ -64,19 +75,14 @@ struct DiscretizedLogisticMixture {
       }
     }
 
+    // The compiler leaves out the gradients.
     VAE_EXT_INLINE static T log_probability(const T (&p)[kParameters], const T (&x)[kChannels],
                                             const Bins<T>& bins) {
-      T mean[kChannels], slope[kChannels];
-      means(p, x, mean, slope);
-      LogProduct<T> product{T(0), T(0), T(1)};
-      VAE_EXT_UNROLL
-      for (int c = 0; c < kChannels; ++c) {
-        product = product.with(LogisticBin<T>(x[c], mean[c], p[kKinds * c + 1], bins), bins);
-      }
-      return product.log();
+      T d[kParameters];
+      return gradients(p, x, bins, d);
     }
 
-    // And its gradients.
+    // The same, and its gradients.
     VAE_EXT_INLINE static T gradients(const T (&p)[kParameters], const T (&x)[kChannels],
                                       const Bins<T>& bins, T (&d)[kParameters]) {
       T mean[kChannels], slope[kChannels], by_mean[kChannels];

@@ -17,6 +17,18 @@ struct GroupArguments {
 
   bool is_double() const { return result.is_double(); }
   const Shape& elements() const { return result.plan.shape; }
+
+  // That of the parameters, empty where it is not wanted.
+  Tensor allocate_gradient(OutputMask mask) const {
+    const ScalarType of_parameters = parameters.scalar_type();
+    return mask[0] ? empty_like(parameters, of_parameters) : empty({0}, of_parameters, parameters);
+  }
+
+  // From result `first` on; the target has none.
+  void give_gradients(Stack& stack, int first, const Tensor& found) const {
+    stack.give(first, found);
+    stack.give(first + 1, empty({0}, parameters.scalar_type(), parameters));
+  }
 };
 
 template <class F>

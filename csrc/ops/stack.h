@@ -143,6 +143,12 @@ void boxed(StableIValue* values, uint64_t, uint64_t) {
 
 // An op whose kernel each device's file has under its name with _op.
 #define VAE_EXT_IMPL(m, name) m.impl(#name, &vae_ext::boxed<vae_ext::name##_op>);
+// The three ops of a formula, by what each device's file has for it: forward<T>, backward<T> and
+// with_gradients<T>.
+#define VAE_EXT_REGISTER_FORMULA(m, name, ...)                                         \
+  m.impl(#name, &vae_ext::boxed<vae_ext::forward<vae_ext::__VA_ARGS__>>);              \
+  m.impl(#name "_backward", &vae_ext::boxed<vae_ext::backward<vae_ext::__VA_ARGS__>>); \
+  m.impl(#name "_with_gradients", &vae_ext::boxed<vae_ext::with_gradients<vae_ext::__VA_ARGS__>>);
 #define VAE_EXT_REGISTER_LATENT(m)                 \
   VAE_EXT_IMPL(m, reparameterize)                  \
   VAE_EXT_IMPL(m, reparameterize_backward)         \

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from .._checks import MEANS, REDUCTIONS
-from .._formulas import FORMULAS, GROUPS, Formula
+from .._formulas import ALL, Formula
 from .._native.ops import OPS, call, op
 from .._reference import REDUCTION_NAMES
 from .._reference.numerics import arithmetic_dtype, divisor
@@ -148,6 +148,6 @@ def function_of(formula: Formula, base: type[FormulaFunction]) -> type[FormulaFu
     return types.new_class(name, (base,), exec_body=lambda n: n.update(members))
 
 
-FUNCTIONS = [function_of(formula, FormulaFunction) for formula in (*FORMULAS, *GROUPS)]
+FUNCTIONS = [function_of(formula, FormulaFunction) for formula in ALL]
 # Of the public functions.
-ONE_PASS = {f.op: function_of(f, OnePassFunction) for f in (*FORMULAS, *GROUPS)}
+ONE_PASS = {f.op: function_of(f, OnePassFunction) for f in ALL}

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .._checks import GRADIENTS, REDUCTIONS
-from .._formulas import FORMULAS, GROUPS, Formula, Group
+from .._formulas import ALL, Formula, Group
 from .._reference.numerics import result_dtype
 from .ops import op
 
@@ -164,7 +164,7 @@ def sample_with_log_densities(a: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def register_all() -> None:
-    for formula in (*FORMULAS, *GROUPS):
+    for formula in ALL:
         register_formula(formula)
     register("reparameterize", reparameterize)
     register("reparameterize_backward", reparameterize_backward)

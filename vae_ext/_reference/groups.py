@@ -4,18 +4,16 @@ along the first dimension. Stable, and differentiable any number of times."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from .formulas import Terms
 from .numerics import arithmetic_dtype, log_sinhc, reduce, result_dtype
-
-GroupTerms = Callable[..., Tensor]
 
 
 def evaluate(
-    terms: GroupTerms,
+    terms: Terms,
     parameters: Tensor,
     target: Tensor,
     *numbers: float,

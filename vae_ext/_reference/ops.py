@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from .._checks import GRADIENTS
-from .._formulas import FORMULAS, GROUPS, Formula, Group
+from .._formulas import ALL, FORMULAS, GROUPS, Formula, Group
 from . import groups
 from . import samples as plain
 from .formulas import REDUCTION_NAMES, evaluate
@@ -26,7 +26,7 @@ OPTION_NAMES = {
     "reparameterize_with_kl": (*NOISE, *REDUCED),
     "latent": (*NOISE, "form", *BOUNDS, *REDUCED, "dim", "outputs"),
     "sample_with_log_densities": (*NOISE, "event_dims", "gradient"),
-    **{f.op: (*f.options, *REDUCED) for f in (*FORMULAS, *GROUPS)},
+    **{f.op: (*f.options, *REDUCED) for f in ALL},
 }
 
 

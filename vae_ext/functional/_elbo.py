@@ -93,10 +93,10 @@ def sampled_log_likelihood(
         )
     dims = checks.event_dims(asked.event_dims, target.ndim)
     checks.same_events(target.shape[: target.ndim - dims], mu, asked.event_dims)
-    n = checks.samples_of("recon", recon) if sampled else 1
+    n = checks.samples_of("recon", recon) if sampled else None
     values = (*parameters.values(),)
     ll = log_likelihood(entry, recon, target, values, asked.of_samples(n, dims), form)
-    return asked.averaged(ll, n) if sampled else ll
+    return asked.averaged(ll, n)
 
 
 def elbo_loss(

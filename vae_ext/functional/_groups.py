@@ -222,12 +222,12 @@ def discretized_logistic_mixture_log_likelihood(
     )
 
 
-# By the likelihood's name: the function, and which numbers it takes.
-BY_NAME: dict[str, tuple[Callable[..., Tensor], tuple[str, ...]]] = {
-    "categorical": (categorical_log_likelihood, ()),
+# By the likelihood's name.
+BY_NAME: dict[str, tuple[Callable[..., Tensor], Group]] = {
+    "categorical": (categorical_log_likelihood, CATEGORICAL),
     "discretized_logistic_mixture": (
         discretized_logistic_mixture_log_likelihood,
-        ("levels", "min_log_scale"),
+        DISCRETIZED_LOGISTIC_MIXTURE,
     ),
 }
 
@@ -238,7 +238,7 @@ def is_group(likelihood: object) -> bool:
 
 def numbers_of_group(likelihood: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Given after `obs_`, and here without it."""
-    _, names = BY_NAME[likelihood]
+    names = BY_NAME[likelihood][1].options
     numbers = {name.removeprefix("obs_"): value for name, value in parameters.items()}
     if unknown := set(numbers) - set(names):
         raise TypeError(
@@ -258,23 +258,20 @@ def sampled_group(
     """Of recon, target and mu, for :func:`elbo_loss`: [batch, parameters, ...], or with a dimension
     of samples before it, over which it is averaged."""
     recon, target, mu = given
-    function, names = BY_NAME[likelihood]
+    function, of = BY_NAME[likelihood]
     numbers = numbers_of_group(likelihood, parameters)
     checks.tensor("recon", recon)
     checks.tensor("target", target, (*PIXELS, *INTEGERS))
     checks.tensor("mu", mu)
     checks.same_device("recon", recon, "mu", mu)
-    channels = bool(names)
-    whole = target.ndim if channels else target.ndim + 1
-    sampled = recon.ndim == whole + 1
-    # Of the target, whose channels are no dimension of its elements.
-    dims = checks.event_dims(asked.event_dims, target.ndim) - channels
+    # Channels are a dimension of the target, and none of its elements.
+    sampled = recon.ndim == target.ndim + (1 if of.channels else 2)
+    dims = checks.event_dims(asked.event_dims, target.ndim) - of.channels
     if dims < 0:
         raise ValueError("event_dims was 0, expected at least the channels")
-    checks.same_events(target.shape[: target.ndim - channels - dims], mu, asked.event_dims)
-    n = checks.samples_of("recon", recon) if sampled else 1
-    asked_of_all = asked.of_samples(n, dims)
-    data = target.expand(n, *target.shape) if sampled else target
-    keywords = {"dim": 2 if sampled else 1, **numbers, **asked_of_all.keywords}
-    ll = function(recon, data, **keywords)
-    return asked.averaged(ll, n) if sampled else ll
+    events = target.shape[: target.ndim - of.channels - dims]
+    checks.same_events(events, mu, asked.event_dims)
+    n = checks.samples_of("recon", recon) if sampled else None
+    data = target if n is None else target.expand(n, *target.shape)
+    keywords = {"dim": 2 if sampled else 1, **numbers, **asked.of_samples(n, dims).keywords}
+    return asked.averaged(function(recon, data, **keywords), n)

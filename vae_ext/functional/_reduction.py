@@ -46,14 +46,14 @@ class Reduction(NamedTuple):
             checks.weights(self.weights, name, first, shape)
         return count, dims, SUM if self.by_weights else code
 
-    def of_samples(self, n: int, event_dims: int) -> Reduction:
-        """What is asked of so many samples, of which averaged() is the mean: over all of them
-        "batchmean" is that by itself."""
-        over = self.over if self.over is None else self.over * n
+    def of_samples(self, n: int | None, event_dims: int) -> Reduction:
+        """What is asked of so many samples, of which averaged() is the mean; None: there is no
+        dimension of them."""
+        over = self.over if self.over is None or n is None else self.over * n
         return self._replace(event_dims=event_dims, over=over)
 
-    def averaged(self, found: Tensor, n: int) -> Tensor:
-        if self.reduction == "batchmean":  # whose events are those of all samples
+    def averaged(self, found: Tensor, n: int | None) -> Tensor:
+        if n is None or self.reduction == "batchmean":  # whose events are those of all samples
             return found
         return found.mean(0) if self.reduction == "event" else found / n
 

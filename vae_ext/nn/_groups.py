@@ -2,24 +2,56 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.fx
 from torch import Tensor, nn
 
 from .. import _checks as checks
-from ..functional._groups import (
-    categorical_log_likelihood,
-    discretized_logistic_mixture_log_likelihood,
-)
+from ..functional._groups import BY_NAME
 from ._options import options
 
 __all__ = ["CategoricalNLL", "DiscretizedLogisticMixtureNLL"]
 
-# torch.fx.symbolic_trace goes into modules; these are its leaves there.
-torch.fx.wrap("categorical_log_likelihood")
-torch.fx.wrap("discretized_logistic_mixture_log_likelihood")
+
+def group_nll(likelihood: str, parameters: Tensor, target: Tensor, **keywords: Any) -> Tensor:
+    function, _ = BY_NAME[likelihood]
+    return -function(parameters, target, **keywords)
 
 
-class CategoricalNLL(nn.Module):
+# torch.fx.symbolic_trace goes into modules; this is a leaf there.
+torch.fx.wrap("group_nll")
+
+
+class GroupNLL(nn.Module):
+    """The negative of a function of BY_NAME, whose further arguments are attributes."""
+
+    dim: int
+    event_dims: int | None
+    reduction: str
+
+    def __init__(self, likelihood: str, reduction: str, **keywords: Any) -> None:
+        super().__init__()
+        checks.reduction(reduction)
+        self._likelihood = likelihood
+        self._names = (*keywords, "reduction")
+        for name, value in (*keywords.items(), ("reduction", reduction)):
+            setattr(self, name, value)
+
+    def _keywords(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self._names}
+
+    def _nll(
+        self, parameters: Tensor, target: Tensor, weights: Tensor | None, count: int | None
+    ) -> Tensor:
+        given = {"weights": weights, "count": count}
+        return group_nll(self._likelihood, parameters, target, **given, **self._keywords())
+
+    def extra_repr(self) -> str:
+        return options(**self._keywords())
+
+
+class CategoricalNLL(GroupNLL):
     """−log softmax(logits)[target], nats: cross-entropy that keeps its digits where a class is
     nearly certain.
 
@@ -38,9 +70,7 @@ class CategoricalNLL(nn.Module):
     def __init__(
         self, dim: int = 1, *, event_dims: int | None = None, reduction: str = "mean"
     ) -> None:
-        super().__init__()
-        checks.reduction(reduction)
-        self.dim, self.event_dims, self.reduction = dim, event_dims, reduction
+        super().__init__("categorical", reduction, dim=dim, event_dims=event_dims)
 
     def forward(
         self,
@@ -50,21 +80,10 @@ class CategoricalNLL(nn.Module):
         weights: Tensor | None = None,
         count: int | None = None,
     ) -> Tensor:
-        return -categorical_log_likelihood(
-            logits,
-            target,
-            dim=self.dim,
-            weights=weights,
-            event_dims=self.event_dims,
-            reduction=self.reduction,
-            count=count,
-        )
-
-    def extra_repr(self) -> str:
-        return options(dim=self.dim, event_dims=self.event_dims, reduction=self.reduction)
+        return self._nll(logits, target, weights, count)
 
 
-class DiscretizedLogisticMixtureNLL(nn.Module):
+class DiscretizedLogisticMixtureNLL(GroupNLL):
     """−log p of pixels under a mixture of discretized logistic densities, nats.
 
     Args:
@@ -90,10 +109,14 @@ class DiscretizedLogisticMixtureNLL(nn.Module):
         event_dims: int | None = None,
         reduction: str = "mean",
     ) -> None:
-        super().__init__()
-        checks.reduction(reduction)
-        self.dim, self.levels, self.min_log_scale = dim, levels, min_log_scale
-        self.event_dims, self.reduction = event_dims, reduction
+        super().__init__(
+            "discretized_logistic_mixture",
+            reduction,
+            dim=dim,
+            levels=levels,
+            min_log_scale=min_log_scale,
+            event_dims=event_dims,
+        )
 
     def forward(
         self,
@@ -103,23 +126,4 @@ class DiscretizedLogisticMixtureNLL(nn.Module):
         weights: Tensor | None = None,
         count: int | None = None,
     ) -> Tensor:
-        return -discretized_logistic_mixture_log_likelihood(
-            parameters,
-            target,
-            dim=self.dim,
-            levels=self.levels,
-            min_log_scale=self.min_log_scale,
-            weights=weights,
-            event_dims=self.event_dims,
-            reduction=self.reduction,
-            count=count,
-        )
-
-    def extra_repr(self) -> str:
-        return options(
-            dim=self.dim,
-            levels=self.levels,
-            min_log_scale=self.min_log_scale,
-            event_dims=self.event_dims,
-            reduction=self.reduction,
-        )
+        return self._nll(parameters, target, weights, count)
