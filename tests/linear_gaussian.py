@@ -102,3 +102,16 @@ def encoder(seed: int = 1) -> Encoder:
     g = devices.generator().manual_seed(seed)
     mu, logvar = (torch.randn(N, dtype=torch.float64, generator=g) for _ in range(2))
     return Encoder(mu.requires_grad_(), logvar.requires_grad_())
+
+
+def near_posterior(model: Model, scale: float = 1.2) -> Encoder:
+    """A diagonal q somewhat wider than the posterior."""
+    p = model.posterior()
+    variance = p.covariance_matrix.diagonal().detach() * scale**2
+    return Encoder(p.loc.detach().requires_grad_(), variance.log().requires_grad_())
+
+
+def spread(q: Encoder, repeats: int) -> tuple[Tensor, Tensor]:
+    """q, many times over, as leaves: one independent estimate of each."""
+    mu, logvar = (t.detach().expand(repeats, N).clone().requires_grad_() for t in q.phi)
+    return mu, logvar
