@@ -186,3 +186,28 @@ def test_samples(channels: int, levels: int) -> None:
     drawn = vae_ext.sample_discretized_logistic_mixture(last, dim=-1)
     assert drawn.shape == (2, 4, 3)
     assert drawn.dtype == torch.bfloat16
+
+
+def test_samples_in_every_mode() -> None:
+    """Compiled at several batch sizes, exported, under vmap; of nothing, and with NaN in it."""
+    sample = vae_ext.sample_discretized_logistic_mixture
+    compiled = torch.compile(sample, fullgraph=True, backend="aot_eager")
+    for b in (2, 5, 1, 7, 0):
+        parameters = torch.randn(b, 20, 4)
+        for function in (sample, compiled):
+            drawn = function(parameters)
+            assert drawn.shape == (b, 3, 4)
+            assert bool((drawn.abs() <= 1).all())
+
+    class Sampler(torch.nn.Module):
+        def forward(self, parameters: Tensor) -> Tensor:
+            return sample(parameters)
+
+    parameters = torch.randn(3, 20, 4)
+    exported = torch.export.export(Sampler(), (parameters,)).module()
+    assert exported(parameters).shape == (3, 3, 4)
+    batched = torch.func.vmap(lambda p: sample(p, dim=0), randomness="different")(parameters)
+    assert batched.shape == (3, 3, 4)
+    assert not torch.equal(sample(parameters), sample(parameters))
+    parameters[1] = math.nan
+    assert sample(parameters).isnan().flatten(1).all(1).tolist() == [False, True, False]

@@ -12,9 +12,12 @@ __all__ = ["sample_discretized_logistic_mixture"]
 
 
 def uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Within (0, 1), neither end included."""
-    found = torch.rand(like.shape, generator=generator, dtype=torch.float64, device=like.device)
-    return found.clamp_(2.0**-54, 1 - 2.0**-53)
+    """In the shape of a float64 tensor, within (0, 1), neither end included."""
+    if generator is None:  # any mention of it would tie a compiled program to one shape
+        found = torch.rand_like(like)
+    else:
+        found = torch.rand(like.shape, generator=generator, dtype=like.dtype, device=like.device)
+    return found.clamp(2.0**-54, 1 - 2.0**-53)
 
 
 def sample_discretized_logistic_mixture(
