@@ -28,6 +28,7 @@ KERNELS = [
     "reduction_count",
     "groups",
     "pixels",
+    "mixtures",
 ]
 
 # Whether the kernels are a card's machine code, on one or emulated, for which the contract has

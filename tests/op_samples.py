@@ -92,6 +92,19 @@ def samples_of_group(group: Group) -> Iterator[Call]:
         yield one_pass, (*given, None, 1, MEAN, -1.0, 1)
 
 
+def samples_of_mixtures() -> Iterator[Call]:
+    """A prior, and the dimensions one by one, each event with weights of its own."""
+    value, backward = (
+        OPS.mixture_log_density.default,
+        OPS.mixture_log_density_backward.default,
+    )
+    shared = (t(4, 1, 3), t(5, 1, 3), t(1, 1, 3).expand(5, 1, 3), t(1, 5))
+    own = (t(4, 3, 1, dtype=BF16), t(4, 3, 1), t(3, 4, 1).transpose(0, 1), t(4, 4))
+    for inputs, mask, shape in ((shared, 15, (4, 1)), (own, 15, (4, 3)), (own, 2, (4, 3))):
+        yield value, inputs
+        yield backward, (t(*shape), t(*shape, dtype=torch.float64), *inputs, mask)
+
+
 SAMPLES: list[Call] = [
     (OPS.reparameterize.default, (t(3, 4), t(3, 4), None, SEED, 0, 0, None, 0)),
     (OPS.reparameterize.default, (t(3, 4), t(4), None, None, 7, 1, None, 2)),
@@ -222,6 +235,7 @@ SAMPLES: list[Call] = [
     ),
     *(sample for formula in FORMULAS for sample in samples_of(formula)),
     *(sample for group in GROUPS for sample in samples_of_group(group)),
+    *(sample for sample in samples_of_mixtures()),
     (OPS.scale_gradient_.default, (t(3, 4), t(), -1.0)),
     (OPS.philox_words.default, (torch.empty(9, dtype=torch.int64), 1, 2)),
     (OPS.new_seed.default, (0,)),

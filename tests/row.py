@@ -89,6 +89,7 @@ def module_row(
     module: Callable[[], nn.Module],
     function: Callable[..., Tensor],
     inputs: Callable[[int], list[Tensor]],
+    covers: Sequence[str] = (),
     **options: Any,
 ) -> Row:
     # Kept for the life of the row: a compiled program looks at its parameters.
@@ -97,7 +98,7 @@ def module_row(
     def call(*tensors: Tensor, **seed: Any) -> Tensor:
         return function(made, *tensors, **seed)
 
-    covers = [f"nn.{type(made).__name__}"]
+    covers = covers or [f"nn.{type(made).__name__}"]
     return Row(name, covers, call, inputs, module=made, **options)
 
 

@@ -16,6 +16,7 @@ import vae_ext
 from tests.estimator_rows import ESTIMATOR_ROWS
 from tests.group_rows import GROUP_ROWS
 from tests.likelihood_rows import likelihood_rows
+from tests.mixture_rows import MIXTURE_ROWS
 from tests.row import (
     D,
     Row,
@@ -206,6 +207,7 @@ ROWS = [
         fixed=(1,),
     ),
     *GROUP_ROWS,
+    *MIXTURE_ROWS,
     *ESTIMATOR_ROWS,
     module_row(
         "GaussianLatent",

@@ -22,7 +22,11 @@ if library.available:
 
     FUNCTIONS.update(DIRECT_FUNCTIONS)
     if (nodes := node.load()) is not None:
-        NODES.update((name, node.declare(nodes, function)) for name, function in FUNCTIONS.items())
+        NODES.update(
+            (name, node.declare(nodes, function))
+            for name, function in FUNCTIONS.items()
+            if function.graph is not None
+        )
         by_node = nodes.apply
 # Beside the Functions that have them, since compilers do not look into a Function.
 OPS = {name: function.op for name, function in FUNCTIONS.items()}
@@ -38,7 +42,7 @@ def run(
     """An op of its tensors and its numbers, by the way that :func:`dispatch.route` found; with its
     derivative where a gradient is needed. `expected`, of a formula: the incoming gradient for which
     those of a scalar are written in one pass with it."""
-    if way == DIRECT and by_node is not None:
+    if way == DIRECT and by_node is not None and name in NODES:
         found = by_node(NODES[name], tensors, options, expected)
         if found is not NotImplemented:
             return found

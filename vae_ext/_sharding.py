@@ -172,6 +172,8 @@ def run_sharded(
     expected: float | None = None,
 ) -> Any:
     """An op as :func:`run` takes it, of DTensors."""
+    if name == "mixture_log_density":
+        return run_mixture(tensors)
     named = dict(zip(OPTION_NAMES[name], options, strict=True))
     if "n_samples" in named:
         return run_samples(name, tensors, named)
@@ -180,6 +182,51 @@ def run_sharded(
     local = tuple(work.local(t) for t in tensors)
     found = run(route_of(local), name, local, tuple(named.values()), expected)
     return work.reduced(found, named, tensors[0])
+
+
+def whole_events(t: Tensor, lead: int = 1) -> Tensor:
+    """With shards of its first `lead` dimensions alone."""
+    if not isinstance(t, DTensor):
+        return t
+    kept = [
+        p if (dim_of(p) or 0) < lead and dim_of(p) is not None else Replicate()
+        for p in t.placements
+    ]
+    return t.redistribute(t.device_mesh, kept) if kept != list(t.placements) else t
+
+
+def everywhere(t: Tensor) -> Tensor:
+    """The same on every rank."""
+    return whole_events(t, 0)
+
+
+def run_mixture(tensors: tuple[Maybe, ...]) -> tuple[DTensor, None]:
+    """Each rank's events under all of the components."""
+    z, means, logvars, log_weights = tensors
+    assert z is not None
+    assert log_weights is not None
+    z = whole_events(z)
+    assert isinstance(z, DTensor)
+    mesh, by_row = z.device_mesh, list(z.placements)
+    whole: list[Placement] = [Replicate() for _ in by_row]
+    parts = [Partial("sum") if isinstance(p, Shard) else Replicate() for p in by_row]
+    own_weights = log_weights.shape[0] != 1
+
+    def local(t: Maybe, by_rows: bool = False) -> Tensor:
+        assert t is not None
+        if not isinstance(t, DTensor):  # the same on every rank
+            t = DTensor.from_local(t, mesh, whole, run_check=False)
+        there = t.redistribute(mesh, by_row if by_rows else whole)
+        found: Tensor = there.to_local(grad_placements=by_row if by_rows else parts)
+        return found
+
+    mine = (local(z, True), local(means), local(logvars), local(log_weights, own_weights))
+    value = run(route_of(mine), "mixture_log_density", mine, ())[0]
+    shape = torch.Size(z.shape[:2])
+    found = DTensor.from_local(
+        value, mesh, by_row, run_check=False, shape=shape, stride=contiguous(shape)
+    )
+    return found, None
 
 
 def route_of(local: Sequence[Maybe]) -> int:

@@ -1,5 +1,6 @@
 """What is done to the KL term of a loss, and what is looked at: warm-up, capacity, free bits,
-balancing, active units. In nats, on what `gaussian_kl(..., reduction="none")` gives.
+balancing, its parts, active units. In nats, mostly on what `gaussian_kl(..., reduction="none")`
+gives.
 """
 
 from __future__ import annotations
@@ -12,16 +13,20 @@ from torch import Tensor
 
 from . import _checks as checks
 from ._reference.numerics import as_tensor
+from ._total_correlation import KLParts, beta_tcvae, kl_parts
 from .functional import gaussian_kl
 
 __all__ = [
+    "KLParts",
     "active_units",
     "balanced_kl",
     "balanced_sum",
+    "beta_tcvae",
     "capacity",
     "cosine_warmup",
     "cyclical_warmup",
     "free_bits",
+    "kl_parts",
     "kl_per_dimension",
     "linear_warmup",
 ]

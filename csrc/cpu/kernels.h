@@ -56,6 +56,22 @@ struct GroupKernels {
   bool (*any_refused)(int n, const GroupTiles<T>& in);
 };
 
+// A mixture of diagonal Gaussians: blocks of rows, [dims][kMixtureRows], against panels of
+// components, [dims][kMixturePanel]; what belongs to a row and a component, [rows][components].
+constexpr int kMixtureRows = 32, kMixturePanel = 16;
+template <class T>
+struct MixtureKernels {
+  void (*inverse_scale)(int n, const T* logvar, T* out);
+  void (*terms)(int64_t dims, const T* z, const T* mean, const T* inverse, const double* c,
+                double* out);
+  void (*add)(int panels, const double* terms, double* most, T* sums);
+  void (*shares)(const double* terms, const double* log_sum, const T* g, T* q);
+  void (*z_gradient)(int64_t dims, int panels, int64_t step, const T* z, const T* mean,
+                     const T* inverse, const T* q, double* out);
+  void (*parameter_gradients)(int64_t dims, const T* z, const T* mean, const T* inverse, const T* q,
+                              double* by_mean, double* by_logvar, double* by_weight);
+};
+
 // T is the arithmetic type: float for everything but double tensors.
 template <class T>
 struct Kernels {
@@ -116,6 +132,7 @@ struct Kernels {
   // Those of groups.def.
 #define VAE_EXT_GROUP(name, ...) GroupKernels<T> name;
 #include "../ops/groups.def"
+  MixtureKernels<T> mixture;
 };
 
 struct KernelSet {

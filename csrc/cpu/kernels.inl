@@ -2,6 +2,7 @@
 // names VAE_EXT_LEVEL and turns the instruction set on. No header with inline functions that other
 // translation units also compile may be included here (see portable.h).
 
+#include <type_traits>
 #include <utility>
 
 #include "../math/count_mixtures.h"
@@ -134,6 +135,7 @@ void add_sample_gradients_tile(int n, DrawGradient gradient, T* dmu, T* dlogvar,
 
 #include "formula_loops.inl"
 #include "group_loops.inl"
+#include "mixture_loops.inl"
 
 #undef VAE_EXT_TILE_LOOP
 #undef VAE_EXT_SCALE_LOOP
@@ -177,6 +179,7 @@ constexpr Kernels<T> make_kernels() {
 #include "../ops/formulas.def"
 #define VAE_EXT_GROUP(name, Formula, ...) k.name = GroupLoops<Formula, T>::kernels();
 #include "../ops/groups.def"
+  k.mixture = MixtureLoops<T>::kernels();
   return k;
 }
 

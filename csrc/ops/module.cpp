@@ -95,6 +95,16 @@ STABLE_TORCH_LIBRARY(vae_ext, m) {
   VAE_EXT_FORMULA(name##_log_likelihood, Formula, inputs, numbers)
 #include "formulas.def"
 #include "groups.def"
+
+  // The log-density of events [rows, groups, dims] under a mixture of as many diagonal Gaussians,
+  // [components, groups, dims], for each group: [rows, groups]. log_weights: [1, components], or of
+  // each row its own. The second result is the first in float64, without a gradient.
+  m.def(
+      "mixture_log_density(Tensor z, Tensor means, Tensor logvars, Tensor log_weights)"
+      " -> (Tensor, Tensor)");
+  m.def(
+      "mixture_log_density_backward(Tensor grad, Tensor log_sum, Tensor z, Tensor means,"
+      " Tensor logvars, Tensor log_weights, int output_mask) -> (Tensor, Tensor, Tensor, Tensor)");
   m.def("scale_gradient_(Tensor(a!) gradient, Tensor incoming, float expected) -> ()");
 
   m.def("philox_words(Tensor(a!) out, int seed, int stream) -> ()");

@@ -160,3 +160,6 @@ void boxed(StableIValue* values, uint64_t, uint64_t) {
 #define VAE_EXT_REGISTER_DRAW(m)             \
   VAE_EXT_IMPL(m, sample_with_log_densities) \
   VAE_EXT_IMPL(m, sample_with_log_densities_backward)
+#define VAE_EXT_REGISTER_MIXTURE(m)    \
+  VAE_EXT_IMPL(m, mixture_log_density) \
+  VAE_EXT_IMPL(m, mixture_log_density_backward)

@@ -8,6 +8,7 @@ from .formulas import FUNCTIONS as OF_FORMULAS
 from .formulas import ONE_PASS as ONE_PASS
 from .function import NativeFunction
 from .latent import Latent, Reparameterize, ReparameterizeWithKL
+from .mixture import MixtureLogDensity
 
 # The autograd kernel of each op.
 FUNCTIONS: tuple[type[NativeFunction], ...] = (
@@ -15,6 +16,7 @@ FUNCTIONS: tuple[type[NativeFunction], ...] = (
     ReparameterizeWithKL,
     Latent,
     SampleWithLogDensities,
+    MixtureLogDensity,
     *OF_FORMULAS,
 )
 # What serves a public function, by its op.

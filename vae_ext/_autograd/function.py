@@ -50,7 +50,7 @@ class NativeFunction(torch.autograd.Function):
     `forward` and `gradients`, by native ops."""
 
     name: ClassVar[str]
-    graph: ClassVar[Graph]
+    graph: ClassVar[Graph | None] = None  # of one that also has a node in C++
     op: ClassVar[Any]
     backward_op: ClassVar[Any]
     n_tensors: ClassVar[int]

@@ -163,6 +163,20 @@ def sample_with_log_densities(a: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return result_like(shape, dtype, a.mu), log_q, log_p, weights
 
 
+def mixture_log_density(a: Any) -> tuple[Tensor, Tensor]:
+    dtype = arithmetic(result_dtype(a.z, a.means, a.logvars, a.log_weights))
+    value = a.z.new_empty(a.z.shape[:2], dtype=dtype)
+    return value, value.new_empty(value.shape, dtype=torch.float64)
+
+
+def mixture_log_density_backward(a: Any) -> tuple[Tensor, ...]:
+    inputs = (a.z, a.means, a.logvars, a.log_weights)
+    return tuple(
+        empty_like(t, t.dtype) if a.output_mask >> i & 1 else t.new_empty([0])
+        for i, t in enumerate(inputs)
+    )
+
+
 def register_all() -> None:
     for formula in ALL:
         register_formula(formula)
@@ -175,5 +189,7 @@ def register_all() -> None:
     register("latent_backward", latent_backward)
     register("sample_with_log_densities", sample_with_log_densities)
     register("sample_with_log_densities_backward", of_pair)
+    register("mixture_log_density", mixture_log_density)
+    register("mixture_log_density_backward", mixture_log_density_backward)
     for in_place in ("scale_gradient_", "philox_words"):
         register(in_place, lambda _: None)

@@ -61,6 +61,7 @@ def backward_of(function: type[NativeFunction]) -> Callable[..., tuple[Maybe, ..
 def declare(node: Any, function: type[NativeFunction]) -> int:
     """Its number."""
     graph = function.graph
+    assert graph is not None
     number: int = node.declare(
         name=function.name,
         with_gradients=issubclass(function, OnePassFunction),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .._checks import GRADIENTS
 from .._formulas import ALL, FORMULAS, GROUPS, Formula, Group
-from . import groups
+from . import groups, mixtures
 from . import samples as plain
 from .formulas import REDUCTION_NAMES, evaluate
 
@@ -26,6 +26,7 @@ OPTION_NAMES = {
     "reparameterize_with_kl": (*NOISE, *REDUCED),
     "latent": (*NOISE, "form", *BOUNDS, *REDUCED, "dim", "outputs"),
     "sample_with_log_densities": (*NOISE, "event_dims", "gradient"),
+    "mixture_log_density": (),
     **{f.op: (*f.options, *REDUCED) for f in ALL},
 }
 
@@ -115,6 +116,7 @@ PLAIN: dict[str, Callable[[Arguments, Arguments], Any]] = {
     "reparameterize_with_kl": reparameterize_with_kl,
     "latent": latent,
     "sample_with_log_densities": sample_with_log_densities,
+    "mixture_log_density": mixtures.mixture_log_density,
     **{f.op: functools.partial(formula, f) for f in FORMULAS},
     **{f.op: functools.partial(group, f) for f in GROUPS},
 }

@@ -16,5 +16,6 @@ from ._divergences import *
 from ._elbo import *
 from ._groups import *
 from ._likelihoods import *
+from ._mixtures import *
 from ._pixels import *
 from ._sampling import *

@@ -4,3 +4,4 @@ from ._counts import *
 from ._groups import *
 from ._latent import *
 from ._losses import *
+from ._priors import *
