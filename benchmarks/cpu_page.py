@@ -107,12 +107,12 @@ def training() -> str:
     return "\n".join(rows + training_rows(document("cpu-avx512-float32")["training"]))
 
 
-def pixels() -> str:
-    """Of benchmarks/images.py: the loss alone, and training steps with the loss's share of one."""
-    head, rows = ["of 32 × 32 pixels, 3 channels"], []
-    for name in LEVELS.values():
-        head += [f"{name}: ms", *(f"{b} / ours" for b in ("eager", "compile")), "usual share"]
-    for pair in zip(*(document(f"images-{level}")["results"] for level in LEVELS), strict=True):
+def losses(name: str, what: str) -> str:
+    """Of benchmarks/images.py and priors.py: the loss alone, and training steps with its share."""
+    head, rows = [what], []
+    for level in LEVELS.values():
+        head += [f"{level}: ms", *(f"{b} / ours" for b in ("eager", "compile")), "usual share"]
+    for pair in zip(*(document(f"{name}-{level}")["results"] for level in LEVELS), strict=True):
         cells = [pair[0]["what"]]
         for row in pair:
             times = row["times"]
@@ -164,7 +164,8 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "losses": where_it_loses,
         "strongest": strongest,
         "halves": halves,
-        "pixels": pixels,
+        "pixels": lambda: losses("images", "of 32 × 32 pixels, 3 channels"),
+        "priors": lambda: losses("priors", "events × dimensions"),
         "environments": environments,
         "counts": counts,
     },

@@ -17,7 +17,11 @@ ESTIMATORS = ("stratified", "weighted", "batch")
 
 
 class KLParts(NamedTuple):
-    """Estimates for each sample of a batch, [batch], nats. Their sum is log q(z|x) − log p(z)."""
+    """Estimates for each sample of a batch, [batch], nats. Their sum is log q(z|x) − log p(z).
+
+    Source: Chen et al., "Isolating sources of disentanglement in variational autoencoders", NeurIPS
+    2018, (2).
+    """
 
     mutual_information: Tensor  # log q(z|x) − log q(z)
     total_correlation: Tensor  # log q(z) − Σ_j log q(z_j)
@@ -84,6 +88,9 @@ def kl_parts(
             "batch": each 1 / batch, for which n_data is not needed.
         log_weights: of one's own instead, [batch, batch]: of each sample, what each posterior
             counts.
+
+    Returns:
+        The three parts for each sample, [batch], nats.
 
     Raises:
         TypeError: a dtype or type that is not supported, or no n_data where it is needed.
