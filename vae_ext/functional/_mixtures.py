@@ -73,8 +73,8 @@ def mixture_log_density(
         logits: [components], the logarithms of the weights up to a constant; None: equal weights.
 
     Returns:
-        The density in nats, [...], one value for each event, in float32, or float64 if an input is. Gradients
-        flow to all tensors; sums over dimensions, components and events end in float64.
+        The density in nats, [...], one value for each event, in float32, or float64 if an input is.
+        Gradients flow to all tensors; sums over dimensions, components and events end in float64.
 
     Raises:
         TypeError: a dtype or type that is not supported.
