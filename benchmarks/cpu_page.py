@@ -145,7 +145,8 @@ COUNTED = (
         for name in ("poisson", "negative_binomial")
         for which in ("few", "most")
     ),
-    *("categorical both", "discretized_logistic_mixture both"),
+    *("student_t both", "categorical both", "discretized_logistic_mixture both"),
+    *("mixture value", "mixture gradient by z", "mixture gradients by parameters"),
     *(f"{way} {dtype}" for dtype in ("bfloat16", "float16") for way in ("load", "store")),
 )
 

@@ -7,6 +7,7 @@ the value; the sum of their absolute values is its magnitude.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -154,6 +155,47 @@ def laplace_dloc(m: Any, loc: Any, target: Any, log_scale: Any) -> Any:
 
 def laplace_dlog_scale(m: Any, loc: Any, target: Any, log_scale: Any) -> Any:
     return m.abs(target - loc) * m.exp(-log_scale), -1
+
+
+def student_t_parts(m: Any, loc: Any, target: Any, df: Any, log_scale: Any) -> tuple[Any, ...]:
+    """df, which is NaN unless it is above 0, its inverse, s, q and q / (1 + q)."""
+    df = m.where(df > 0, df, 0 * df + math.nan)
+    s = (target - loc) * m.exp(-log_scale)
+    q = s * s / df
+    share = m.where(q > 1, 1 / (1 + 1 / m.where(q > 1, q, 1 + 0 * q)), q / (1 + q))
+    return df, 1 / df, s, q, share
+
+
+def student_t(m: Any, *inputs: Any) -> Any:
+    df, w, _, q, _ = student_t_parts(m, *inputs)
+    return (
+        *(df / 2 * m.log1p_minus_x(w, 1 + w), m.stirling_rest((df + 1) / 2)),
+        *(-m.stirling_rest(df / 2), -m.log_2pi / 2, -inputs[3], -(df + 1) / 2 * m.log1p(q)),
+    )
+
+
+def student_t_dloc(m: Any, *inputs: Any) -> Any:
+    df, _, s, q, _ = student_t_parts(m, *inputs)
+    return ((df + 1) / df * s * m.exp(-inputs[3]) / (1 + q),)
+
+
+def student_t_dlog_scale(m: Any, *inputs: Any) -> Any:
+    df, *_, share = student_t_parts(m, *inputs)
+    return (df + 1) * share, -1
+
+
+def student_t_ddf(m: Any, *inputs: Any) -> Any:
+    df, w, _, q, share = student_t_parts(m, *inputs)
+    near_w = m.log1p_minus_x(w, 1 + w), w * w / (1 + w)
+    near_q = -m.log1p_minus_x(q, 1 + q), -q * share
+    return (
+        m.where(w > 1, m.log1p(w), near_w[0]) / 2,
+        m.where(w > 1, -w / (1 + w), near_w[1]) / 2,
+        *(m.digamma_rest((df + 1) / 2) / 2, -m.digamma_rest(df / 2) / 2),
+        m.where(q > 1, -m.log1p(q), near_q[0]) / 2,
+        m.where(q > 1, share, near_q[1]) / 2,
+        w * share / 2,
+    )
 
 
 # ---- Samples -------------------------------------------------------------------------------------

@@ -105,4 +105,32 @@ LAPLACE = likelihood(
     words=5,
 )
 
-LIKELIHOODS = [BERNOULLI, CONTINUOUS_BERNOULLI, GAUSSIAN, LAPLACE]
+
+def student_t_as_written(loc: Tensor, x: Tensor, df: Tensor, log_scale: Tensor) -> Tensor:
+    half = 0.5 * (df + 1)
+    s = (x - loc) * torch.exp(-log_scale)
+    height = torch.lgamma(half) - torch.lgamma(0.5 * df) - 0.5 * torch.log(math.pi * df)
+    return height - log_scale - half * torch.log1p(s * s / df)
+
+
+STUDENT_T = likelihood(
+    "student_t",
+    Quantity("Student's t", exact.student_t),
+    {
+        "loc": (Quantity("∂/∂loc", exact.student_t_dloc),),
+        "df": (Quantity("∂/∂df", exact.student_t_ddf),),
+        "log_scale": (Quantity("∂/∂log_scale", exact.student_t_dlog_scale),),
+    },
+    lambda d: {
+        "ordinary": [d.normal(), d.normal(), d.positive(1, 30), d.normal(0.5)],
+        "few degrees": [d.normal(), d.normal(), d.positive(1e-2, 1), d.normal(0.5)],
+        "near the Gaussian": [d.normal(), d.normal(), d.positive(1e2, 6e4), d.normal(0.5)],
+        "outliers": [d.normal(1e4), d.normal(), d.positive(0.5, 1e3), d.normal(3)],
+    },
+    {"eager": plain(student_t_as_written)},
+    words=7,
+    oracle_roundings=40,
+    share=8,
+)
+
+LIKELIHOODS = [BERNOULLI, CONTINUOUS_BERNOULLI, GAUSSIAN, LAPLACE, STUDENT_T]

@@ -61,11 +61,11 @@ EDITS: dict[str, list[tuple[str, str]]] = {
             "UNIT = Likelihood(\n"
             '    "unit", "mean", unit_terms, lambda mean, t: Normal(mean, 1.0).log_prob(t)\n)\n',
         ),
-        (", LAPLACE, POISSON", ", UNIT"),
+        (", STUDENT_T, POISSON", ", UNIT"),
     ],
     "vae_ext/functional/_likelihoods.py": [
-        ('    "laplace_log_likelihood",\n]', '    "unit_log_likelihood",\n'),
-        (", LAPLACE, ", ", UNIT"),
+        ('    "student_t_log_likelihood",\n]', '    "unit_log_likelihood",\n'),
+        ("    Form,\n    Likelihood,", "    UNIT,\n"),
         (
             "def bernoulli_log_likelihood(",
             '''def unit_log_likelihood(
@@ -86,8 +86,8 @@ EDITS: dict[str, list[tuple[str, str]]] = {
         ),
     ],
     "vae_ext/nn/_losses.py": [
-        (', "LaplaceNLL"]', ', "UnitNLL"'),
-        (", LAPLACE, ", ", UNIT"),
+        ('    "StudentTNLL",\n]', '    "UnitNLL",\n'),
+        (", STUDENT_T, Likelihood", ", UNIT"),
         (
             "class ELBOLoss(",
             '''class UnitNLL(NLL):
@@ -138,7 +138,7 @@ def unit_dmean(m: Any, mean: Any, target: Any) -> Any:
 
 """,
         ),
-        (", LAPLACE]", ", UNIT"),
+        (", STUDENT_T]", ", UNIT"),
     ],
     "docs/derivations.md": [("[test_derivations]:", "## Unit log-likelihood\n\n∂/∂m = x − m.\n\n")],
     "README.md": [

@@ -20,6 +20,7 @@ from torch.distributions import (
     NegativeBinomial,
     Normal,
     Poisson,
+    StudentT,
 )
 
 from . import _checks as checks
@@ -31,6 +32,7 @@ from ._reference.formulas import (
     gaussian_terms,
     kl_terms,
     laplace_terms,
+    student_t_terms,
 )
 
 
@@ -200,6 +202,19 @@ LAPLACE = Likelihood(
 )
 
 
+STUDENT_T = Likelihood(
+    "student_t",
+    "loc",
+    student_t_terms,
+    lambda loc, t, df, log_scale: StudentT(
+        df, loc, torch.exp(log_scale), validate_args=False
+    ).log_prob(t),
+    ("df", "log_scale"),
+    default=None,
+    makes={"df": torch.exp},
+)
+
+
 def of_counts(
     name: str,
     prediction: str,
@@ -262,7 +277,8 @@ NEGATIVE_BINOMIAL_MIXTURE = of_counts(
 LIKELIHOODS = {
     each.name: each
     for each in (
-        *(BERNOULLI, CONTINUOUS_BERNOULLI, GAUSSIAN, LAPLACE, POISSON, NEGATIVE_BINOMIAL),
+        *(BERNOULLI, CONTINUOUS_BERNOULLI, GAUSSIAN, LAPLACE, STUDENT_T, POISSON),
+        NEGATIVE_BINOMIAL,
         *(ZERO_INFLATED_NEGATIVE_BINOMIAL, NEGATIVE_BINOMIAL_MIXTURE),
     )
 }

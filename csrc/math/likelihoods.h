@@ -123,4 +123,77 @@ struct Laplace {  // loc, target, log_scale
   }
 };
 
+// lgamma((n + 1) / 2) - lgamma(n / 2) - log(pi n) / 2 - log_scale - (n + 1) / 2 log(1 + q), where q
+// = s^2 / n, s = (target - loc) / scale. The first three are log N(0; 0, 1) and what decreases as 1
+// / n.
+struct StudentT {  // loc, target, df n, log_scale
+  static constexpr int kInputs = 4, kRequired = 2, kNumbers = 2, kTarget = 1;
+  static constexpr int kExponents[] = {3};
+
+  // Of what value and gradients are made. Products that both need are fused by hand: they must have
+  // the same bits in a loop for either and in one for both.
+  template <ExpRange kRange, class T>
+  struct Parts {
+    T n, w, log1p_w, distance;  // w = 1 / n
+    T s, r;                     // r = |s| sqrt(w)
+    T q, log1p_q;               // where r is large, of its parts, which do not overflow
+
+    VAE_EXT_INLINE Parts(T loc, T target, T df, T log_scale) {
+      // Beyond 1e30 it is the Gaussian, which no float tells from this; 1 / n must be one.
+      const T bounded = df > T(1e30) ? T(1e30) : df;
+      n = bounded > T(1e-37) ? bounded : T(NAN);
+      w = ratio(T(1), n);
+      log1p_w = log_from_one(T(1) + w);
+      distance = target - loc;
+      const T scaled = fabs(distance) * square_root(w);
+      r = mul_exp<kRange>(scaled, -log_scale);
+      s = mul_exp<kRange>(distance, -log_scale);
+      // Of two infinities the distance wins.
+      const T beyond = T(2) * (log_far(scaled) - (log_scale > T(1e30) ? T(1e30) : log_scale));
+      q = r > T(1e9) ? T(0) : (s * w) * s;
+      const T near = log1p_of(q);
+      log1p_q = r > T(1e9) ? beyond : near;
+    }
+    // q / (1 + q)
+    VAE_EXT_INLINE T share() const {
+      const T inverse = ratio(T(1), r);
+      const T far = ratio(T(1), multiply_add(inverse, inverse, T(1)));
+      return r > T(1) ? far : ratio(q, T(1) + q);
+    }
+  };
+
+  template <ExpRange kRange, class T>
+  VAE_EXT_INLINE static T value(T loc, T target, T df, T log_scale) {
+    const Parts<kRange, T> p(loc, target, df, log_scale);
+    const T half = T(0.5) * p.n;
+    const T rest = stirling_rest(half + T(0.5)) - stirling_rest(half);
+    const T height = multiply_add(half, log1p_minus_positive(p.w, p.log1p_w), rest);
+    // At log_scale = -inf a target that is missed must win over the density's height.
+    const T lowest = p.distance != T(0) ? T(-1e30) : T(-INFINITY);
+    const T width = log_scale < lowest ? lowest : log_scale;
+    const T middle = height - (T(0.5) * kLog2Pi<T> + width);
+    return multiply_add(-(half + T(0.5)), p.log1p_q, middle);
+  }
+
+  // d/dloc = (n + 1) share / (target - loc) = -d/dtarget, d/dlog_scale = (n + 1) share - 1, and
+  // 2 d/dn = log(1 + w) - w / (1 + w) + Q((n + 1) / 2) - Q(n / 2) + share - log(1 + q) + w share
+  template <ExpRange kRange, class T>
+  VAE_EXT_INLINE static Gradients<T, 4> gradients(T g, T loc, T target, T df, T log_scale) {
+    const Parts<kRange, T> p(loc, target, df, log_scale);
+    const T share = p.share(), more = p.n + T(1);
+    const T inner = ratio((T(1) + p.w) * p.s, T(1) + p.q);
+    const T near = mul_exp<kRange>(inner, -log_scale), far = ratio(more * share, p.distance);
+    const T by_loc = g * (p.r > T(1) ? far : near);
+    // Where w or q is small, without the linear terms that are opposite.
+    const T below = log1p_minus_positive(p.w, p.log1p_w) + ratio(p.w * p.w, T(1) + p.w);
+    const T by_w = p.w > T(1) ? p.log1p_w - ratio(p.w, T(1) + p.w) : below;
+    const T small = -multiply_add(p.q, share, log1p_minus_positive(p.q, p.log1p_q));
+    const T by_q = p.r > T(1) ? share - p.log1p_q : small;
+    const T half = T(0.5) * p.n;
+    const T rest = digamma_rest(half + T(0.5)) - digamma_rest(half);
+    const T by_df = g * (T(0.5) * ((by_w + rest) + multiply_add(p.w, share, by_q)));
+    return {{by_loc, -by_loc, by_df, g * multiply_add(more, share, T(-1))}};
+  }
+};
+
 VAE_EXT_NAMESPACE_END

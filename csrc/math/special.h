@@ -132,10 +132,20 @@ VAE_EXT_INLINE double atanh_rest(double z) {
 // log(1 + x) - x, which near 0 is all that matters of either. Further out it comes from the
 // logarithm of 1 + x, which the caller knows better than x.
 template <class T>
-VAE_EXT_INLINE T log1p_minus_x(T x, T log1p_x) {
+VAE_EXT_INLINE T log1p_minus_x_near_0(T x) {
   const T w = ratio(x, T(1) + T(0.5) * x);
-  const T near = w * (atanh_rest(w * w) - T(0.5) * x);
+  return w * (atanh_rest(w * w) - T(0.5) * x);
+}
+template <class T>
+VAE_EXT_INLINE T log1p_minus_x(T x, T log1p_x) {
+  const T near = log1p_minus_x_near_0(x);
   return x > T(-0.65) && x < T(1.5) ? near : log1p_x - x;
+}
+// The same for x >= 0: of two comparisons GCC makes jumps where it knows that one is idle.
+template <class T>
+VAE_EXT_INLINE T log1p_minus_positive(T x, T log1p_x) {
+  const T near = log1p_minus_x_near_0(x);
+  return x < T(1.5) ? near : log1p_x - x;
 }
 
 // lgamma(y) = (y - 1/2) log(y) - y + log(2 pi) / 2 + S(y) and digamma(y) = log(y) - 1 / (2 y) +

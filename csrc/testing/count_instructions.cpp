@@ -172,6 +172,39 @@ void count_group(const GroupKernels<float>& k, const std::string& name, int targ
   });
 }
 
+// Of a block of events and a panel of components in 8 dimensions: an element is two such pairs.
+void count_mixture(const MixtureKernels<float>& k) {
+  constexpr int kDims = 8, kPairs = kMixtureRows * kMixturePanel;
+  static_assert(kPairs == 2 * kTile);
+  alignas(64) float z[kDims * kMixtureRows], mean[kDims * kMixturePanel];
+  alignas(64) float inverse[kDims * kMixturePanel], g[kMixtureRows], shares[kPairs], sums[kPairs];
+  alignas(64) double terms[kPairs], most[kPairs], c[kMixturePanel] = {}, log_sum[kMixtureRows] = {};
+  alignas(64) double by_z[kDims * kMixtureRows] = {}, by_parameters[3][kDims * kMixturePanel] = {};
+  for (float& x : z) x = 0.5f;
+  for (float& x : mean) x = 0.25f;
+  for (float& x : inverse) x = 1.f;
+  for (float& x : g) x = 1.f;
+  for (double& x : most) x = -1;
+  for (float& x : sums) x = 1.f;
+  count("mixture value", [&] {
+    k.terms(kDims, z, mean, inverse, c, terms);
+    k.add(1, terms, most, sums);
+  });
+  const auto weigh = [&] {
+    k.terms(kDims, z, mean, inverse, c, terms);
+    k.shares(terms, log_sum, g, shares);
+  };
+  count("mixture gradient by z", [&] {
+    weigh();
+    k.z_gradient(kDims, 1, 0, z, mean, inverse, shares, by_z);
+  });
+  count("mixture gradients by parameters", [&] {
+    weigh();
+    k.parameter_gradients(kDims, z, mean, inverse, shares, by_parameters[0], by_parameters[1],
+                          by_parameters[2]);
+  });
+}
+
 void count_all() {
   const Kernels<float>& k = avx2::kernel_set_of_level.single;
   Tiles t;
@@ -191,6 +224,7 @@ void count_all() {
   count_counts(k, t, ", most targets 0", 0.f, 3.f, 10);
   count_group(k.categorical, "categorical", 1);
   count_group(k.discretized_logistic_mixture, "discretized_logistic_mixture", 3);
+  count_mixture(k.mixture);
 }
 
 }  // namespace

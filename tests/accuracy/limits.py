@@ -9,7 +9,7 @@ import mpmath
 
 from tests.arithmetic import LOG_2PI, Digits, to_long
 from tests.cases import Case, Quantity
-from tests.likelihood_cases import BINARY
+from tests.likelihood_cases import BINARY, STUDENT_T
 
 inf, nan = math.inf, math.nan
 
@@ -114,10 +114,17 @@ def value(case: Case, quantity: Quantity, by: int | None, row: list[float], larg
         return nan if depends_on_nan(case, by, row) else None
     if excepted(case, by, row, largest):
         return None
+    if case is STUDENT_T:
+        if not row[2] > 0:
+            return nan
+        if not 1e-37 < row[2] < 1e30:  # as docs/accuracy.md says
+            return None
     if any(map(math.isinf, row)):
         rule = AT_INFINITY.get(quantity.name)
         if by is None and of_location(case):
             rule = location
+            if case is STUDENT_T:
+                row = [row[0], row[1], row[3]]
         return None if rule is None else rule(*row)
     try:
         return to_long(mpmath.mpf(quantity.value(Digits, *map(mpmath.mpf, row))))

@@ -20,7 +20,7 @@ HEAD = """# Accuracy
 Written by `make accuracy`, which fails where a limit is broken; nothing here is typed in. Errors are
 against the exact value of the same inputs, computed with 64 bits of mantissa (80-bit long double), which
 the tests compare with 50 digits (`tests/accuracy/test_accuracy.py::test_the_oracle`). {n:,} elements a
-set, {of_counts:,} of counts.
+set, {of_counts:,} of counts and of Student's t.
 
 - **ulp** is the distance of neighbouring floats at the exact value; **u** is half of it at 1 (2⁻²⁴ in
   float32, 2⁻⁵³ in float64) times the sum of the absolute terms of the formula.
@@ -40,6 +40,7 @@ EXCEPTIONS = """
 ±inf and NaN (of eleven of these for the four arguments of a prior): NaN in gives NaN out, infinities give the limit where there is one, and results are finite
 wherever the exact value is representable. The exceptions, all of them beyond any data:
 
+- degrees of freedom of at most 1e-37 give NaN, and those beyond 1e30 count as 1e30;
 - given noise whose square overflows counts as infinite in log q where the variance is 0;
 - a difference `x - mean` or `mu - prior_mu` of finite numbers that overflows counts as infinite;
 - a σ ε of given noise that overflows counts as infinite, too, even if `mu` would bring the sum back into

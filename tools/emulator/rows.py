@@ -135,6 +135,9 @@ def special(shape: tuple[int, ...], dtype: torch.dtype) -> Part:
     def laplace(loc: Tensor, log_scale: Tensor) -> Tensor:
         return vae_ext.laplace_log_likelihood(loc, b, log_scale, reduction="mean")
 
+    def student_t(loc: Tensor, df: Tensor, log_scale: Tensor) -> Tensor:
+        return vae_ext.student_t_log_likelihood(loc, b, df, log_scale, reduction="mean")
+
     def continuous_bernoulli(logits: Tensor) -> Tensor:
         return vae_ext.continuous_bernoulli_log_likelihood(logits, rate, reduction="mean")
 
@@ -149,6 +152,7 @@ def special(shape: tuple[int, ...], dtype: torch.dtype) -> Part:
         name = "soft bounds" if soft else "hard bounds"
         yield f"sample_kl {name}", Pass(bounded(soft), a, b), {"f": 3, "b": 5}
     yield "laplace mean", Pass(laplace, a, c), {"1": 5}
+    yield "student_t mean", Pass(student_t, a, rate + 1, c), {"1": 7}
     yield "continuous_bernoulli mean", Pass(continuous_bernoulli, a), {"1": 3}
     yield "poisson mean", Pass(poisson, rate), {"1": 3}
     yield "negative_binomial mean", Pass(negative_binomial, rate, rate.clone()), {"1": 5}

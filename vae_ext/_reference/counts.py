@@ -9,30 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .numerics import LOG_2PI, cut, log1p_minus_x, mul_exp, polynomial
+from .numerics import LOG_2PI, cut, log1p_minus_x, mul_exp, stirling_rest
 
 LOG_RATE = 1  # of a Poisson's forms
 LOG_DISPERSION, TOTAL_COUNT = 1, 2  # of those of negative binomials
-
-# S of csrc/math/special.h by w = 1 / y ≤ 1: what lgamma(y) has beside its leading terms, over w.
-STIRLING = [
-    *(0.0833333333333333, 3.2302836091810566e-14, -0.0027777777829594394, 3.292305857250617e-10),
-    *(0.0007936397603098573, 2.2491224817581712e-07, -0.0005982660032098553),
-    *(2.8274855283877573e-05, 0.0006539066370335416, 0.0008886856605161269),
-    *(-0.004791501118442647, 0.005313130817249451, 0.007183094947469427, -0.036300114897613575),
-    *(0.07066055393153046, -0.0894648808197021, 0.08094702366876606, -0.05333706092061831),
-    *(0.025190310297915346, -0.008117612393690323, 0.0016031253042551462),
-    -0.00014662372361018463,
-]
-
-
-def stirling_rest(y: Tensor) -> Tensor:
-    """lgamma(y) − (y − ½) log y + y − ½ log 2π."""
-    small = y < 1
-    w = 1 / torch.where(small, y + 1, y)
-    low = y.masked_fill(~small, 0.5)
-    step = (low + 0.5) * torch.log((low + 1) / low) - 1
-    return w * polynomial(STIRLING, w) + step.masked_fill(~small, 0.0)
 
 
 def softplus(x: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from .numerics import (
     near_and_far,
     reduce,
     result_dtype,
+    stirling_rest,
 )
 
 Terms = Callable[..., Tensor]
@@ -147,3 +148,18 @@ def gaussian_terms(mean: Tensor, target: Tensor, scale: Tensor, form: int = LOGV
 def laplace_terms(loc: Tensor, target: Tensor, log_scale: Tensor) -> Tensor:
     s = mul_exp((target - loc).abs(), -log_scale)
     return -(s + (height(log_scale, s) + math.log(2)))
+
+
+def student_t_terms(loc: Tensor, target: Tensor, df: Tensor, log_scale: Tensor) -> Tensor:
+    n = cut(df.masked_fill(~(df > 1e-37), math.nan), 0.0, 1e30)
+    w = 1 / n
+    half = 0.5 * n
+    d = target - loc
+    scaled = d * torch.sqrt(w)
+    r = mul_exp(scaled, -log_scale)
+    far = r.abs() > 1e9  # q = r² from the logarithms of its parts, which do not overflow
+    apart = torch.where(far, scaled, 1.0)
+    log_q = 2 * (torch.log(torch.where(apart > 0, apart, -apart)) - cut(log_scale, -math.inf, 1e30))
+    log1p_q = torch.where(far, log_q, torch.log1p(r.masked_fill(far, 0.0).square()))
+    top = half * log1p_minus_x(w, 1 + w) + (stirling_rest(half + 0.5) - stirling_rest(half))
+    return top - 0.5 * LOG_2PI - height(log_scale, d) - (half + 0.5) * log1p_q

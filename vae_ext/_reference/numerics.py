@@ -18,6 +18,16 @@ LOG_SINHC = [
     *(9.558954664774771e-13, -2.1185501852016143e-14, 4.7700344757099136e-16),
     *(-1.0874343492790309e-17, 2.5040921947091952e-19),
 ]
+# S of csrc/math/special.h by w = 1 / y ≤ 1: what lgamma(y) has beside its leading terms, over w.
+STIRLING = [
+    *(0.0833333333333333, 3.2302836091810566e-14, -0.0027777777829594394, 3.292305857250617e-10),
+    *(0.0007936397603098573, 2.2491224817581712e-07, -0.0005982660032098553),
+    *(2.8274855283877573e-05, 0.0006539066370335416, 0.0008886856605161269),
+    *(-0.004791501118442647, 0.005313130817249451, 0.007183094947469427, -0.036300114897613575),
+    *(0.07066055393153046, -0.0894648808197021, 0.08094702366876606, -0.05333706092061831),
+    *(0.025190310297915346, -0.008117612393690323, 0.0016031253042551462),
+    -0.00014662372361018463,
+]
 LOG_2PI = math.log(2 * math.pi)
 
 
@@ -138,3 +148,12 @@ def log1p_minus_x(x: Tensor, one_plus_x: Tensor) -> Tensor:
     v = small / (2 + small)
     close = v * (2 * v * v * polynomial(ATANH, v * v) - small)
     return torch.where(near, close, torch.log(one_plus_x.masked_fill(near, 1.0)) - x)
+
+
+def stirling_rest(y: Tensor) -> Tensor:
+    """lgamma(y) − (y − ½) log y + y − ½ log 2π."""
+    small = y < 1
+    w = 1 / torch.where(small, y + 1, y)
+    low = y.masked_fill(~small, 0.5)
+    step = (low + 0.5) * torch.log((low + 1) / low) - 1
+    return w * polynomial(STIRLING, w) + step.masked_fill(~small, 0.0)

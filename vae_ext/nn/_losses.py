@@ -6,14 +6,21 @@ import torch.fx
 from torch import Tensor
 
 from .. import _checks as checks
-from .._formulas import BERNOULLI, CONTINUOUS_BERNOULLI, GAUSSIAN, LAPLACE, Likelihood
+from .._formulas import BERNOULLI, CONTINUOUS_BERNOULLI, GAUSSIAN, LAPLACE, STUDENT_T, Likelihood
 from ..functional._elbo import elbo_loss, likelihood_and_parameters
 from ..functional._groups import is_group, numbers_of_group
 from ..functional._scale import scale_of
 from ._likelihood import NLL, Value, WithParameters
 from ._options import options
 
-__all__ = ["BernoulliNLL", "ContinuousBernoulliNLL", "ELBOLoss", "GaussianNLL", "LaplaceNLL"]
+__all__ = [
+    "BernoulliNLL",
+    "ContinuousBernoulliNLL",
+    "ELBOLoss",
+    "GaussianNLL",
+    "LaplaceNLL",
+    "StudentTNLL",
+]
 
 # torch.fx.symbolic_trace goes into modules; these are its leaves there.
 torch.fx.wrap("elbo_loss")
@@ -149,6 +156,48 @@ class LaplaceNLL(NLL):
         count: int | None = None,
     ) -> Tensor:
         return self._nll(loc, target, weights, count, log_scale=log_scale)
+
+
+class StudentTNLL(NLL):
+    """−log t(target; df, loc, exp(log_scale)), nats, with its constants.
+
+    Args:
+        df, log_scale: where `forward` is given none; a float, a tensor, which is a buffer, or an
+            `nn.Parameter`, such as `log_scale=nn.Parameter(torch.zeros(channels, 1, 1))`.
+        event_dims, reduction: as in :func:`vae_ext.student_t_log_likelihood`; the mean over all
+            elements by default.
+
+    Source, Raises: as that function.
+
+    Shape:
+        loc, target [batch, ...], of the same shape, weights broadcastable to them → a scalar, or
+        [batch] with "event".
+    """
+
+    df: Value
+    log_scale: Value
+
+    def __init__(
+        self,
+        df: Value,
+        log_scale: Value = 0.0,
+        *,
+        event_dims: int | None = None,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(STUDENT_T, event_dims, reduction, df=df, log_scale=log_scale)
+
+    def forward(
+        self,
+        loc: Tensor,
+        target: Tensor,
+        df: Value | None = None,
+        log_scale: Value | None = None,
+        *,
+        weights: Tensor | None = None,
+        count: int | None = None,
+    ) -> Tensor:
+        return self._nll(loc, target, weights, count, df=df, log_scale=log_scale)
 
 
 class ELBOLoss(WithParameters):
