@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 MODULES: list[ModuleType] = [vae_ext, distributions, estimators, nn, objectives, testing, diffusers]
 # What is no quantity: how it is computed, and a tuple of results.
-OTHERS = {"Samples", "patch", "set_simd_level", "simd_level", "simd_levels"}
+OTHERS = {"KLParts", "Samples", "patch", "set_simd_level", "simd_level", "simd_levels"}
 UNITLESS = {
     *("philox_words", "standard_normal", "reparameterize", "active_units", "balanced_sum"),
     *("Region", "sample_discretized_logistic_mixture"),

@@ -96,7 +96,11 @@ def test_demo_errors(options: tuple[str, ...], message: str) -> None:
 RECIPES = ["pytorch_examples", "pythae", "hierarchical", "lightning"]
 
 
-@pytest.mark.parametrize("name", [*RECIPES, "pixel_classes", "logistic_mixture"])
+RECIPES += ["pixel_classes", "logistic_mixture", "text", "masked_kl", "video_kl"]
+RECIPES += ["pythae_vamp", "pythae_beta_tcvae"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
 def test_recipe(name: str) -> None:
     done = run(f"examples/recipe_{name}.py")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -134,6 +134,19 @@ def test_what_is_left_out_has_no_gradient_by_its_weight(case: Case) -> None:
 
 
 @cases
+def test_what_is_left_out_has_none_of_an_infinite_one(case: Case) -> None:
+    """Nor is it NaN, as the product of 0 with what came in would be."""
+    inputs = case.leaves(case.inputs((2, 3)))
+    weights = torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64).requires_grad_()
+    got = case.function(*inputs, weights=weights, reduction="none")
+    incoming = torch.ones(2, 3, dtype=torch.float64)
+    incoming[:, 1] = torch.inf
+    (found,) = torch.autograd.grad(got, weights, incoming)
+    assert found[1] == 0
+    assert found[::2].isfinite().all()
+
+
+@cases
 def test_a_mask_in_other_dtypes(case: Case) -> None:
     inputs = [t.float() for t in case.inputs((4, 5))]
     mask = torch.rand(4, 5) < 0.5
