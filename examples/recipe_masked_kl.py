@@ -40,7 +40,8 @@ class Before(nn.Module):
         m_p, logs_p = (self.prior(frames.mean(1, keepdim=True)) * mask).chunk(2, 1)
         z = (m_q + torch.randn_like(m_q) * torch.exp(logs_q)) * mask
         square = ((self.decoder(z) - frames) * mask).square().sum() / mask.sum()
-        return square + self.kl(z, logs_q, m_p, logs_p, mask)
+        loss: Tensor = square + self.kl(z, logs_q, m_p, logs_p, mask)
+        return loss
 
 
 class After(Before):

@@ -16,7 +16,7 @@ import vae_ext
 class Before(VAMP):  # type: ignore[misc]
     def __init__(self, config: VAMPConfig) -> None:
         super().__init__(config)
-        self.idle_input = self.idle_input.double()  # for the comparison
+        self.idle_input: Tensor = torch.eye(self.number_components).double()  # to compare
 
     def loss(self, x: Tensor) -> Tensor:
         loss: Tensor = self({"data": x.double()}).loss

@@ -26,7 +26,8 @@ class Before(nn.Module):
         mu, logvar = self.encoder(video).chunk(2, 1)
         z = mu + torch.randn_like(mu) * torch.exp(0.5 * logvar)
         square = (self.decoder(z) - video).square().sum((1, 3, 4))
-        return (square + 0.1 * self.kl(mu, logvar)).mean()
+        loss: Tensor = (square + 0.1 * self.kl(mu, logvar)).mean()
+        return loss
 
 
 class After(Before):
