@@ -23,6 +23,7 @@ TESTS = [
     "noise",
     "groups",
     "pixels",
+    "mixtures",
 ]
 
 
