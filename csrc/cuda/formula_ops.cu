@@ -57,7 +57,7 @@ struct Bodies<F, std::integer_sequence<int, I...>> {
   }
 
   struct Value {
-    static constexpr bool kCostly = kSplitsAtZero<F>;
+    static constexpr bool kCostly = kIsCostly<F>;
     static constexpr int kInputs = N + kHasForms, kOutputs = 1;
     static constexpr unsigned kExponents = exponents_of<F>();
     // Of costly ones each element is checked, which spares registers.
@@ -75,7 +75,7 @@ struct Bodies<F, std::integer_sequence<int, I...>> {
   // of which is first, to be summed where its input is one element.
   template <bool kValue>
   struct Derivatives {
-    static constexpr bool kCostly = kSplitsAtZero<F>;
+    static constexpr bool kCostly = kIsCostly<F>;
     static constexpr int kInputs = 1 + N + kHasForms, kOutputs = N + kValue;
     static constexpr unsigned kExponents = exponents_of<F>() << 1;
     static constexpr int kTarget = Value::kTarget < 0 ? -1 : 1 + Value::kTarget;

@@ -48,7 +48,7 @@ struct Map {
   static constexpr int kOutputs = Formula::kOutputs;
   static constexpr bool kCostly = Formula::kCostly;
   // Beside a sum, as many groups of results as a KL to a given prior has gradients.
-  static constexpr bool kManyResults = kSums > 0 && kOutputs > 4 && !kCostly;
+  static constexpr bool kManyResults = kSums > 0 && kOutputs > 4 && (!kCostly || kInputs <= 5);
   static constexpr int kHeavy = (kInputs > 5 || (kSums > 0 && kInputs > 3)) +
                                 (kSums > 0 && kInputs > 6) + (kSums > 1 && kInputs > 4) +
                                 kManyResults;

@@ -17,6 +17,7 @@
 //                    gradient by the target
 //   kServesZero      whether the others' functions serve a target of 0, too, which costs them next
 //                    to nothing
+//   kCostly          if there is one, its arithmetic outweighs its loads, as that of kSplitAtZero
 //   Standard         if there is one, the formula of the required inputs alone, the others being 0
 //   value            of the inputs
 //   gradients        by each input, times the incoming gradient g: the last step is the one place
@@ -42,6 +43,9 @@ constexpr bool kHasLargestTarget = requires { F::kLargestTarget; };
 
 template <class F>
 constexpr bool kSplitsAtZero = requires { F::kSplitAtZero; };
+
+template <class F>
+constexpr bool kIsCostly = kSplitsAtZero<F> || requires { typename F::kCostly; };
 
 template <class F>
 constexpr int kFormsOf = 1;

@@ -129,6 +129,7 @@ struct Laplace {  // loc, target, log_scale
 struct StudentT {  // loc, target, df n, log_scale
   static constexpr int kInputs = 4, kRequired = 2, kNumbers = 2, kTarget = 1;
   static constexpr int kExponents[] = {3};
+  using kCostly = void;
 
   // Of what value and gradients are made. Products that both need are fused by hand: they must have
   // the same bits in a loop for either and in one for both.
