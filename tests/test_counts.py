@@ -204,6 +204,24 @@ def test_limits(simd: str) -> None:
         assert law.item() < -250
 
 
+def test_a_mixture_near_0_keeps_its_digits(simd: str) -> None:
+    """Zeros that are nearly certain: relative to the value, not to the logit's size."""
+    tiny = torch.logspace(-12, -3, 40, dtype=torch.float32)[:, None].expand(40, 21)
+    logits = torch.linspace(-8, 8, 21).expand(40, 21)
+    zero, theta = torch.zeros(40, 21), torch.full((40, 21), 2.0)
+    weight = torch.sigmoid(logits.double())
+
+    def missing(mean: Tensor) -> Tensor:
+        return torch.expm1(-2 * torch.log1p(mean.double() / 2))
+
+    inflated = zinb(tiny, zero, theta, logits, reduction="none")
+    exact_inflated = torch.log1p((1 - weight) * missing(tiny))
+    torch.testing.assert_close(inflated.double(), exact_inflated, rtol=1e-5, atol=0)
+    two = nb_mixture(tiny, zero, 0.3 * tiny, theta, logits, reduction="none")
+    exact_two = torch.log1p(weight * missing(tiny) + (1 - weight) * missing(0.3 * tiny))
+    torch.testing.assert_close(two.double(), exact_two, rtol=1e-5, atol=0)
+
+
 def test_parameters_that_make_no_sense_are_nan() -> None:
     for bad in (-1.0, math.nan):
         for x in (0.0, 2.0):

@@ -262,7 +262,7 @@ MUTANTS = [
         "csrc/cpu/formula_loops.inl",
         "if (most <= bits_of(F::kLargestTarget)) return false;",
         "return false;",
-        "errors",
+        "refused_targets",
     ),
     # Python
     Mutant(
@@ -307,13 +307,6 @@ MUTANTS = [
         "if (at::GradMode::is_enabled() || ",
         "if (",
         "transforms",
-    ),
-    Mutant(
-        "many samples as if they were one",
-        "csrc/node/op_function.cpp",
-        "if (op.passes_through && call.options.back().toInt() == 0) {",
-        "if (op.passes_through) {",
-        "gradients noise",
     ),
     Mutant(
         "an op without its derivative",
@@ -412,7 +405,7 @@ MUTANTS = [
         "csrc/cpu/gradients.h",
         "for (int64_t down = 1; down < blocks_.down(); ++down) {",
         "for (int64_t down = 1; down < 1; ++down) {",
-        "counts parity",
+        "row_gradients",
     ),
     Mutant(
         "padding that reaches the gradients",
