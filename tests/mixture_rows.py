@@ -13,7 +13,7 @@ MIXTURE = "mixture_log_density"
 
 
 def prior() -> nn.Module:
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(()):
         torch.manual_seed(2)
         return vae_ext.nn.MixturePrior(4, D)
 
@@ -23,7 +23,7 @@ class Model(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(()):
             torch.manual_seed(3)
             self.encoder = nn.Linear(5, 2 * D)
             self.prior = vae_ext.nn.VampPrior(
