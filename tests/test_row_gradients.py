@@ -63,3 +63,18 @@ def test_a_row_takes_no_memory_of_the_elements(reduction: str) -> None:
 
     backward()
     assert allocated_by(backward) < 4 * cells * genes
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(200, 300), (300, 40), (1300, 7)])
+def test_more_rows_than_one_block_has(rows: int, columns: int) -> None:
+    mean = torch.rand(rows, columns, dtype=torch.float64) + 0.5
+    counts = torch.randint(0, 5, (rows, columns)).double()
+    dispersion = torch.rand(columns, dtype=torch.float64) + 0.5
+
+    def gradient(theta: torch.Tensor) -> torch.Tensor:
+        leaf = theta.clone().requires_grad_()
+        value = vae_ext.negative_binomial_log_likelihood(mean, counts, leaf)
+        return torch.autograd.grad(value.sum(), leaf)[0]
+
+    of_each = gradient(dispersion.expand(rows, columns))
+    torch.testing.assert_close(gradient(dispersion), of_each.sum(0))
