@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -127,26 +126,13 @@ def training_step(kind: str, batch: int) -> dict[str, Step]:
     return {name: of(loss) for name, loss in (contenders(kind) | {"none": no_loss}).items()}
 
 
-HEAD = "of 32 × 32 pixels, milliseconds | usual | compiled | vae_ext | gain | over compiled"
-
-
-def row(result: dict[str, Any]) -> str:
-    times = result["times"]
-    cells = [result["what"]]
-    for name in ("eager", "compile", "vae_ext"):
-        cells.append("{p50:.1f} ({p20:.1f}–{p80:.1f})".format(**times[name]))
-    for name in ("eager", "compile"):
-        cells.append(f"{times[name]['p50'] / times['vae_ext']['p50']:.1f} ×")
-    return " | ".join(cells)
-
-
 def main() -> None:
     cases: dict[str, Callable[[], dict[str, Step]]] = {}
     for kind, batch in (("logistic mixture", 32), ("256 classes", 16)):
         cases[f"{kind}, the loss of {batch}"] = lambda k=kind, b=batch: loss_alone(k, b)  # type: ignore[misc]
         cases[f"{kind}, a training step of {batch}"] = lambda k=kind, b=batch: training_step(k, b)  # type: ignore[misc]
-    print(HEAD)
-    report.run(__doc__, cases, row)
+    print("of 32 × 32 pixels, milliseconds | " + report.BESIDE)
+    report.run(__doc__, cases, report.beside)
 
 
 if __name__ == "__main__":

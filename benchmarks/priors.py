@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -124,22 +123,9 @@ def step_of(prior: bool, batch: int, latent: int, components: int) -> dict[str, 
     return {name: of(term) for name, term in every.items()}
 
 
-HEAD = "milliseconds | usual | compiled | vae_ext | gain | over compiled"
-
-
-def row(result: dict[str, Any]) -> str:
-    times = result["times"]
-    cells = [result["what"]]
-    for name in ("eager", "compile", "vae_ext"):
-        cells.append("{p50:.2f} ({p20:.2f}–{p80:.2f})".format(**times[name]))
-    for name in ("eager", "compile"):
-        cells.append(f"{times[name]['p50'] / times['vae_ext']['p50']:.1f} ×")
-    return " | ".join(cells)
-
-
 def main() -> None:
     mixture, parts = (usual_mixture, our_mixture), (usual_parts, our_parts)
-    print(HEAD)
+    print("milliseconds | " + report.BESIDE)
     report.run(
         __doc__,
         {
@@ -149,7 +135,7 @@ def main() -> None:
             "β-TCVAE's parts, 1024 × 64": lambda: alone(parts, 1024, 1024, 64),
             "β-TCVAE, a training step of 256 × 10": lambda: step_of(False, 256, 10, 1),
         },
-        row,
+        report.beside,
     )
 
 

@@ -29,6 +29,20 @@ def times_of(steps: dict[str, Step], rounds: int) -> dict[str, dict[str, float]]
     return {name: vars(t) for name, t in summarize(list(interleave(steps, rounds, CPU))).items()}
 
 
+BESIDE = "usual | compiled | vae_ext | gain | over compiled"
+
+
+def beside(result: Result) -> str:
+    """A case beside what is usually written, and that compiled: medians and spread, and ratios."""
+    times = result["times"]
+    cells = [result["what"]]
+    for name in ("eager", "compile", "vae_ext"):
+        cells.append("{p50:.2f} ({p20:.2f}–{p80:.2f})".format(**times[name]))
+    for name in ("eager", "compile"):
+        cells.append(f"{times[name]['p50'] / times['vae_ext']['p50']:.1f} ×")
+    return " | ".join(cells)
+
+
 def write(out: Path | None, results: list[Result], **more: object) -> None:
     """Where a file was asked for."""
     if out is None:
