@@ -444,9 +444,9 @@ MUTANTS = [
     ),
     Mutant(
         "a component's log-density in float",
-        "csrc/cpu/mixture_loops.inl",
-        "const T gap = static_cast<T>(term[i] - whole);",
-        "const T gap = static_cast<T>(term[i]) - static_cast<T>(whole);",
+        "csrc/math/mixture.h",
+        "const T gap = static_cast<T>(term - log_sum);",
+        "const T gap = static_cast<T>(term) - static_cast<T>(log_sum);",
         "mixtures",
     ),
     Mutant(

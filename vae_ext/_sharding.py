@@ -188,10 +188,7 @@ def whole_events(t: Tensor, lead: int = 1) -> Tensor:
     """With shards of its first `lead` dimensions alone."""
     if not isinstance(t, DTensor):
         return t
-    kept = [
-        p if (dim_of(p) or 0) < lead and dim_of(p) is not None else Replicate()
-        for p in t.placements
-    ]
+    kept = [p if dim_of(p) in range(lead) else Replicate() for p in t.placements]
     return t.redistribute(t.device_mesh, kept) if kept != list(t.placements) else t
 
 

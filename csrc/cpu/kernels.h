@@ -61,7 +61,7 @@ struct GroupKernels {
 constexpr int kMixtureRows = 32, kMixturePanel = 16;
 template <class T>
 struct MixtureKernels {
-  void (*inverse_scale)(int n, const T* logvar, T* out);
+  void (*inverse_scales)(int n, const T* logvar, T* out);
   void (*terms)(int64_t dims, const T* z, const T* mean, const T* inverse, const double* c,
                 double* out);
   void (*add)(int panels, const double* terms, double* most, T* sums);

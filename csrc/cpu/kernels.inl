@@ -9,6 +9,7 @@
 #include "../math/groups.h"
 #include "../math/half.h"
 #include "../math/likelihoods.h"
+#include "../math/mixture.h"
 #include "../math/sampling.h"
 #include "kernels.h"
 #include "philox_blocks.h"

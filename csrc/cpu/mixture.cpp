@@ -8,6 +8,7 @@
 #include <limits>
 #include <memory>
 
+#include "../math/formula.h"
 #include "chunks.h"
 
 namespace vae_ext {
@@ -19,6 +20,15 @@ constexpr int kPanels = 4;                            // that one log-sum takes 
 constexpr int kGradientPanels = 16;                   // the same for the gradient by z
 
 int64_t blocks_of(int64_t n, int64_t size) { return (n + size - 1) / size; }
+
+// body(i) for i below n on all threads, each of which costs as much as so many elements.
+template <class Body>
+void parallel_units(int64_t n, int64_t cost, Body body) {
+  const int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, cost));
+  torch::stable::parallel_for(0, n, grain, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) body(i);
+  });
+}
 
 // Arrays that the loops read in whole vectors.
 template <class T>
@@ -62,11 +72,7 @@ class Packed {
 
   template <class Body>
   void each_block(Body body) const {
-    const int64_t cost = std::max<int64_t>(1, groups_ * dims_ * kSize);
-    torch::stable::parallel_for(0, blocks_, std::max<int64_t>(1, kGrain / cost),
-                                [&](int64_t first, int64_t last) {
-                                  for (int64_t b = first; b < last; ++b) body(b);
-                                });
+    parallel_units(blocks_, groups_ * dims_ * kSize, body);
   }
 
  private:
@@ -118,10 +124,10 @@ struct Mixture {
         double sum[kPanel] = {};
         for (int64_t d = 0; d < a.dims; ++d) {
           for (int64_t i = 0; i < n; ++i) sum[i] += static_cast<double>(logvar[d * kPanel + i]);
-          k.mixture.inverse_scale(kPanel, logvar + d * kPanel, logvar + d * kPanel);
+          k.mixture.inverse_scales(kPanel, logvar + d * kPanel, logvar + d * kPanel);
         }
         for (int64_t i = 0; i < kPanel; ++i) {
-          c[i] = i < n ? lead[i] - 0.5 * (sum[i] + kLog2PiOf * static_cast<double>(a.dims))
+          c[i] = i < n ? lead[i] - 0.5 * (sum[i] + kLog2Pi<double> * static_cast<double>(a.dims))
                        : -std::numeric_limits<double>::infinity();
         }
       }
@@ -149,17 +155,9 @@ struct Mixture {
   // body(block, group) on all threads.
   template <class Body>
   void each_block(Body body) const {
-    const int64_t cost = kRows * a.components * (a.dims + 8);
-    torch::stable::parallel_for(0, z.blocks() * a.groups, std::max<int64_t>(1, kGrain / cost),
-                                [&](int64_t first, int64_t last) {
-                                  for (int64_t i = first; i < last; ++i) {
-                                    body(i / a.groups, i % a.groups);
-                                  }
-                                });
+    parallel_units(z.blocks() * a.groups, kRows * a.components * (a.dims + 8),
+                   [&](int64_t i) { body(i / a.groups, i % a.groups); });
   }
-
- private:
-  static constexpr double kLog2PiOf = 1.83787706640934548356;
 };
 
 template <class T>
@@ -348,22 +346,7 @@ void backward(const MixtureIncoming& in, const MixtureArguments& a, OutputMask m
   if (mask[3] && by_row) gradient_by_row_weights(in, m, out[3]);
 }
 
-void mixture_log_density_op(Stack& stack) {
-  const MixtureArguments a(stack);
-  const auto out = a.allocate();
-  a.is_double() ? forward<double>(a, out) : forward<float>(a, out);
-  stack.give(0, out[0]);
-  stack.give(1, out[1]);
-}
-
-void mixture_log_density_backward_op(Stack& stack) {
-  const MixtureIncoming in(stack);
-  const MixtureArguments a(stack);
-  const OutputMask mask(stack.take_int());
-  const auto out = a.allocate_gradients(mask);
-  a.is_double() ? backward<double>(in, a, mask, out) : backward<float>(in, a, mask, out);
-  for (int i = 0; i < 4; ++i) stack.give(i, out[i]);
-}
+#include "../ops/mixture_ops.inl"
 
 }  // namespace
 }  // namespace vae_ext

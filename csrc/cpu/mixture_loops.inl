@@ -63,14 +63,8 @@ struct MixtureLoops {
     return static_cast<double>(lane[0]);
   }
 
-  // exp(-logvar / 2), finite: at a logvar below -177 in float.
-  static void inverse_scale(int n, const T* logvar, T* out) {
-    constexpr T kMost =
-        sizeof(T) == sizeof(float) ? T(0x1.fffffep+127) : T(0x1.fffffffffffffp+1023);
-    for (int i = 0; i < n; ++i) {
-      const T e = mul_exp<ExpRange::kFull>(T(1), T(-0.5) * logvar[i]);
-      out[i] = e > kMost ? kMost : e;
-    }
+  static void inverse_scales(int n, const T* logvar, T* out) {
+    for (int i = 0; i < n; ++i) out[i] = inverse_scale(logvar[i]);
   }
 
   // c - sums / 2, for some rows.
@@ -159,8 +153,7 @@ struct MixtureLoops {
       const T by = g[row];
       const double* const term = terms + row * kPanel;
       for (int i = 0; i < kPanel; ++i) {
-        const T gap = static_cast<T>(term[i] - whole);
-        q[row * kPanel + i] = by * exp_beside_one(gap > T(0) ? T(0) : gap);
+        q[row * kPanel + i] = by * share_of<T>(term[i], whole);
       }
     }
   }
@@ -223,6 +216,6 @@ struct MixtureLoops {
   }
 
   static constexpr MixtureKernels<T> kernels() {
-    return {inverse_scale, terms, add, shares, z_gradient, parameter_gradients};
+    return {inverse_scales, terms, add, shares, z_gradient, parameter_gradients};
   }
 };

@@ -3,8 +3,7 @@
 // size events x components is in memory: what a component weighs is computed again for each
 // gradient, a chunk at a time in shared memory. Both sides are turned round first, so that adjacent
 // threads read adjacent words; from then on what all blocks read stays in the caches.
-#include "../math/formula.h"
-#include "../math/log_sum.h"
+#include "../math/mixture.h"
 #include "../ops/mixture.h"
 #include "reduce.cuh"
 
@@ -56,14 +55,6 @@ struct Cube {
 
 VAE_EXT_DEVICE int64_t place_of_thread() {
   return static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-}
-
-// exp(-logvar / 2), finite.
-template <class T>
-VAE_EXT_DEVICE T inverse_scale(T logvar) {
-  constexpr T kMost = sizeof(T) == sizeof(float) ? T(0x1.fffffep+127) : T(0x1.fffffffffffffp+1023);
-  const T e = mul_exp<ExpRange::kFull>(T(1), T(-0.5) * logvar);
-  return e > kMost ? kMost : e;
 }
 
 // [groups][dims][n], as T.
@@ -171,8 +162,7 @@ template <class T>
 VAE_EXT_DEVICE T share(const Mixture<T>& m, const Incoming& in, int64_t row, int64_t component,
                        int64_t group) {
   const T g = read_element<T>(in.grad, in.storage, row * in.by_row + group * in.by_group);
-  const double gap = m.term(row, component, group) - in.log_sum[row * m.groups + group];
-  return g * exp_beside_one(static_cast<T>(gap > 0 ? 0 : gap));
+  return g * share_of<T>(m.term(row, component, group), in.log_sum[row * m.groups + group]);
 }
 
 VAE_EXT_DEVICE double warp_sum(double x) {
@@ -402,22 +392,7 @@ void backward(const MixtureIncoming& from, const MixtureArguments& a, OutputMask
   }
 }
 
-void mixture_log_density_op(Stack& stack) {
-  const MixtureArguments a(stack);
-  const auto out = a.allocate();
-  a.is_double() ? forward<double>(a, out) : forward<float>(a, out);
-  stack.give(0, out[0]);
-  stack.give(1, out[1]);
-}
-
-void mixture_log_density_backward_op(Stack& stack) {
-  const MixtureIncoming in(stack);
-  const MixtureArguments a(stack);
-  const OutputMask mask(stack.take_int());
-  const auto out = a.allocate_gradients(mask);
-  a.is_double() ? backward<double>(in, a, mask, out) : backward<float>(in, a, mask, out);
-  for (int i = 0; i < 4; ++i) stack.give(i, out[i]);
-}
+#include "../ops/mixture_ops.inl"
 
 }  // namespace
 }  // namespace vae_ext
