@@ -29,6 +29,7 @@ KERNELS = [
     "groups",
     "pixels",
     "mixtures",
+    "total_correlation",
 ]
 
 # Whether the kernels are a card's machine code, on one or emulated, for which the contract has

@@ -468,7 +468,7 @@ MUTANTS = [
         "vae_ext/_total_correlation.py",
         "weights.masked_fill(step == 0, 1 / n_data)",
         "weights.masked_fill(step == 0, 1 / (n_data + 1))",
-        "mixtures",
+        "total_correlation",
     ),
     Mutant(
         "Student's t beyond the range of its square",
