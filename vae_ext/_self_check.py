@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ import vae_ext
 
 from . import _reference as reference
 from ._formulas import GAUSSIAN_KL, LIKELIHOODS, Likelihood
-from ._reference import groups, numerics
+from ._reference import groups, mixtures, numerics
 from .distributions import DiagonalGaussian
 
 Function = Callable[..., Tensor]
@@ -99,6 +100,24 @@ def usual_mixture(x: Tensor) -> Tensor:
     return groups.discretized_logistic_mixture_terms(parameters, pixels, 256, -7.0)
 
 
+def of_events(function: Function) -> Function:
+    """Of a mixture, in as many dimensions as latents have."""
+    return lambda *tensors: function(*(t[:, :64] for t in tensors))
+
+
+def exact_density(z: Tensor, means: Tensor, logvars: Tensor) -> Tensor:
+    equal = torch.full((1, ROWS), -math.log(ROWS), dtype=z.dtype, device=z.device)
+    events = (t[:, None] for t in (z, means, logvars))
+    value, _ = mixtures.mixture_log_density((*events, equal))
+    return value[:, 0]
+
+
+def usual_density(z: Tensor, means: Tensor, logvars: Tensor) -> Tensor:
+    each = Normal(means, torch.exp(0.5 * logvars)).log_prob(z[:, None]).sum(-1)
+    value: Tensor = each.logsumexp(1) - math.log(ROWS)
+    return value
+
+
 CHECKS = [
     Check(
         "reparameterize",
@@ -160,5 +179,12 @@ CHECKS = [
         lambda x: usual_mixture(x).mean(),
         lambda x: usual_mixture(x).mean(),
         1,
+    ),
+    Check(
+        "mixture_log_density",
+        of_events(vae_ext.mixture_log_density),
+        of_events(exact_density),
+        of_events(usual_density),
+        3,
     ),
 ]
