@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .table import environment_row, filled, lines, slower, training_rows
+from .gains import by_kind
+from .table import SCVI_HEAD, environment_row, filled, lines, scvi_row, slower, training_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks/results"
@@ -104,11 +105,15 @@ def training() -> str:
     head = ["model", "usual loss", "vae_ext", "share of the loss", "usual / vae_ext"]
     head += ["peak, usual", "peak, vae_ext"]
     rows = [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head))]
-    return "\n".join(rows + training_rows(document("cpu-avx512-float32")["training"]))
+    return "\n".join(rows + training_rows(document("training-avx512")["training"]))
+
+
+def single_cells() -> str:
+    return "\n".join([SCVI_HEAD, *map(scvi_row, document("scvi-2-threads")["results"])])
 
 
 def losses(name: str, what: str) -> str:
-    """Of benchmarks/images.py and priors.py: the loss alone, and training steps with its share."""
+    """Of images.py, priors.py and models.py: the loss alone, and steps with its share."""
     head, rows = [what], []
     for level in LEVELS.values():
         head += [f"{level}: ms", *(f"{b} / ours" for b in ("eager", "compile")), "usual share"]
@@ -159,7 +164,13 @@ def counts() -> str:
 
 
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"speed": some_speeds, "training": training, "losses": where_it_loses},
+    "README.md": {
+        "gains": by_kind,
+        "scvi": single_cells,
+        "speed": some_speeds,
+        "training": training,
+        "losses": where_it_loses,
+    },
     "docs/cpu.md": {
         "speed": all_speeds,
         "losses": where_it_loses,
@@ -167,6 +178,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "halves": halves,
         "pixels": lambda: losses("images", "of 32 × 32 pixels, 3 channels"),
         "priors": lambda: losses("priors", "events × dimensions"),
+        "models": lambda: losses("models", "of importance weights, and of texts"),
         "environments": environments,
         "counts": counts,
     },

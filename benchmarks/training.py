@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 import vae_ext
 
-from .harness import interleave, summarize
+from .harness import NoLoss, interleave, summarize
 from .memory import peak_bytes
 
 
@@ -65,8 +65,8 @@ OURS = Loss(
 
 
 def touch(*tensors: Tensor) -> Tensor:
-    """A gradient for everything, at the least cost."""
-    return sum((t.flatten()[0] for t in tensors), torch.zeros((), device=tensors[0].device))
+    value: Tensor = NoLoss.apply(*tensors)
+    return value.sum()
 
 
 NONE = Loss(

@@ -24,7 +24,7 @@ from .case import Quantity as Quantity
 from .case import plain
 from .case import wanted as wanted
 from .count_cases import MIXTURE, NEGATIVE_BINOMIAL, POISSON, ZERO_INFLATED
-from .group_cases import BIN
+from .group_cases import PARTS
 from .inputs import kl_prior_sets, kl_sets, sampling_sets
 from .likelihood_cases import LIKELIHOODS
 
@@ -212,4 +212,4 @@ CASES = [
     *SAMPLES,
 ]
 REDUCING = [c for c in CASES if c.reduces]
-MEASURED = [*(c for c in CASES if c.measured), BIN]
+MEASURED = [*(c for c in CASES if c.measured), *PARTS]

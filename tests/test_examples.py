@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from benchmarks.ops import OPS
-from benchmarks.table import scvi_row
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -183,21 +182,6 @@ def test_benchmark(tmp_path: Path) -> None:
     done = run("-m", "benchmarks", "--sizes", "3by5")
     assert done.returncode == 2
     assert "'3by5' is not like 256x4096" in done.stderr
-
-
-def test_single_cell_rows_of_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text()
-    file = ROOT / "benchmarks/results/scvi-2-threads.json"
-    results = json.loads(file.read_text())["results"]
-    assert len(results) == 10
-    for result in results:
-        assert scvi_row(result) in readme
-    gains = {what: [] for what in ("loss", "step")}
-    for r in results:
-        gains[r["what"]].append(r["times"]["eager"]["p50"] / r["times"]["vae_ext"]["p50"])
-    low, high = (f"{f(gains['step']):.1f}" for f in (min, max))
-    assert f"**{low} to {high} × faster**; the loss alone {min(gains['loss']):.0f} to " in readme
-    assert f"to {max(gains['loss']):.0f} × |" in readme
 
 
 def test_accuracy_of_the_readme() -> None:

@@ -202,6 +202,16 @@ def mixtures(shape: tuple[int, ...], dtype: torch.dtype) -> Part:
     yield "discretized_logistic_mixture mean", Pass(mixture, normal(shape, dtype)), {"1": 3}
 
 
+# Events of eight dimensions against so many components: an element is of an event, and reads all.
+COMPONENTS = 64
+
+
+def mixture_density(shape: tuple[int, ...], dtype: torch.dtype) -> Part:
+    parameters = (normal((COMPONENTS, shape[1]), dtype) for _ in range(2))
+    inputs = (normal(shape, dtype), *parameters)
+    yield "mixture_log_density of 64", Pass(vae_ext.mixture_log_density, *inputs), {"f": 1, "b": 2}
+
+
 NAMES = {"f": "forward", "b": "backward", "1": "one pass"}
 
 
@@ -210,6 +220,7 @@ def rows() -> Iterator[Row]:
         (part, LARGE) for part in (sampling, densities, special, draws, layouts)
     ]
     plan += [(classes, (256, 1 << 18)), (mixtures, (100, 1 << 19))]
+    plan.append((mixture_density, (1 << 12, 8)))
     for size in (20, 64, 784):
         plan += [(part, (1 << 16, size)) for part in (sampling, densities, draws)]
     for part, shape in plan:
