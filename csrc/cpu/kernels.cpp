@@ -3,6 +3,12 @@
 
 #include <torch/headeronly/util/Exception.h>
 
+#include "levels.h"
+
+#if defined(VAE_EXT_X86_LEVELS)
+#include <cpuid.h>
+#endif
+
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
@@ -13,7 +19,7 @@ namespace vae_ext {
 namespace baseline {
 extern const KernelSet kernel_set_of_level;
 }
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#if defined(VAE_EXT_X86_LEVELS)
 namespace avx2 {
 extern const KernelSet kernel_set_of_level;
 }
@@ -29,19 +35,24 @@ struct Level {
   bool (*supported)();
 };
 
+#if defined(VAE_EXT_X86_LEVELS)
+// Not a feature that clang's __builtin_cpu_supports knows.
+bool has_f16c() {
+  unsigned a, b, c, d;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+#endif
+
 const Level kLevels[] = {
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#if defined(VAE_EXT_X86_LEVELS)
     {&avx512::kernel_set_of_level,
      [] {
        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-              __builtin_cpu_supports("f16c");
+              has_f16c();
      }},
     {&avx2::kernel_set_of_level,
-     [] {
-       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-              __builtin_cpu_supports("f16c");
-     }},
+     [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c(); }},
 #endif
     {&baseline::kernel_set_of_level, [] { return true; }},
 };

@@ -1,50 +1,67 @@
 // Philox blocks in bulk: vectors of 64-bit lanes where the instruction set has a 32 x 32 -> 64 bit
-// product of them. GCC finds that product in no loop (it takes the full 64-bit one, which costs up
-// to three times as much), hence the builtins; the rounds are those of philox.h.
+// product of them. GCC does not find that product (it takes the full 64-bit one, which costs up to
+// three times as much), hence the builtins; clang does. The rounds are those of philox.h.
 #pragma once
 
 #include "../math/philox.h"
 
 VAE_EXT_NAMESPACE_BEGIN
 
+#if defined(VAE_EXT_AVX512) || defined(VAE_EXT_AVX2)
 #if defined(VAE_EXT_AVX512)
-using PhiloxLanes = unsigned long long __attribute__((vector_size(64)));
-using PhiloxWords = uint32_t __attribute__((vector_size(64)));
+#define VAE_EXT_VECTOR __attribute__((vector_size(64)))
+#else
+#define VAE_EXT_VECTOR __attribute__((vector_size(32)))
+#endif
+using PhiloxLanes = unsigned long long VAE_EXT_VECTOR;
+using PhiloxWords = uint32_t VAE_EXT_VECTOR;
+
 VAE_EXT_INLINE PhiloxLanes multiply_low(PhiloxLanes lanes, uint32_t constant) {
-  using V = int __attribute__((vector_size(64)));
-  using Product = long long __attribute__((vector_size(64)));
   const PhiloxLanes factor = PhiloxLanes{} + constant;
+#if defined(__clang__)
+  return (lanes & 0xffffffffu) * factor;
+#else
+  using V = int VAE_EXT_VECTOR;
+#if defined(VAE_EXT_AVX512)
+  using Product = long long VAE_EXT_VECTOR;
   return (PhiloxLanes)__builtin_ia32_pmuludq512_mask((V)lanes, (V)factor, Product{}, 0xFF);
-}
-VAE_EXT_INLINE PhiloxWords even_words(PhiloxWords a, PhiloxWords b) {
-  return __builtin_shuffle(a, b,
-                           PhiloxWords{0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30});
-}
-#elif defined(VAE_EXT_AVX2)
-using PhiloxLanes = unsigned long long __attribute__((vector_size(32)));
-using PhiloxWords = uint32_t __attribute__((vector_size(32)));
-VAE_EXT_INLINE PhiloxLanes multiply_low(PhiloxLanes lanes, uint32_t constant) {
-  using V = int __attribute__((vector_size(32)));
-  const PhiloxLanes factor = PhiloxLanes{} + constant;
+#else
   return (PhiloxLanes)__builtin_ia32_pmuludq256((V)lanes, (V)factor);
+#endif
+#endif
 }
+
+// Every second word of two vectors.
+#if defined(__clang__)
+#define VAE_EXT_CHOOSE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define VAE_EXT_CHOOSE(a, b, ...) __builtin_shuffle(a, b, PhiloxWords{__VA_ARGS__})
+#endif
 VAE_EXT_INLINE PhiloxWords even_words(PhiloxWords a, PhiloxWords b) {
-  return __builtin_shuffle(a, b, PhiloxWords{0, 2, 4, 6, 8, 10, 12, 14});
+#if defined(VAE_EXT_AVX512)
+  return VAE_EXT_CHOOSE(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+#else
+  return VAE_EXT_CHOOSE(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
+#endif
 }
+#undef VAE_EXT_CHOOSE
+#undef VAE_EXT_VECTOR
 #endif
 
 #if defined(VAE_EXT_AVX512) || defined(VAE_EXT_AVX2)
 
 // Two vectors as one lane type, so that a round of one does not wait for its product while the
-// other has work; four would not stay in the registers of AVX2. Copied member by member: what GCC
-// copies as a whole goes through memory, in pieces of eight bytes.
+// other has work; four would not stay in the registers of AVX2.
 struct PhiloxGroup {
   static constexpr int kVectors = 2;
   static constexpr int kLanes = sizeof(PhiloxLanes) / sizeof(uint64_t);
   PhiloxLanes v0, v1;
 
   VAE_EXT_INLINE PhiloxGroup(PhiloxLanes first, PhiloxLanes second) : v0(first), v1(second) {}
+#if !defined( \
+    __clang__)  // What g++ copies as a whole goes through memory, in pieces of eight bytes.
   VAE_EXT_INLINE PhiloxGroup(const PhiloxGroup& x) : v0(x.v0), v1(x.v1) {}
+#endif
 
   VAE_EXT_INLINE PhiloxGroup operator>>(int n) const { return {v0 >> n, v1 >> n}; }
   VAE_EXT_INLINE PhiloxGroup operator^(const PhiloxGroup& x) const {

@@ -184,7 +184,9 @@ struct Sums<float> {
     for (int j = 0; j < kSums / kLanes; ++j) {
       Floats floats;
       __builtin_memcpy(&floats, x + j * kLanes, sizeof floats);
-#if defined(VAE_EXT_AVX512)
+#if defined(__clang__)
+      sums[j] += __builtin_convertvector(floats, Doubles);
+#elif defined(VAE_EXT_AVX512)
       sums[j] += (Doubles)__builtin_ia32_cvtps2pd512_mask(floats, Doubles{}, 0xFF, 4);
 #else
       sums[j] += (Doubles)__builtin_ia32_cvtps2pd256(floats);

@@ -64,8 +64,7 @@ struct Poisson : OfCounts {  // rate | log_rate, count
     return {{g * (form == kLogRate ? -rate_of(form, input) : T(-1)), T(0)}};
   }
   template <class T>
-  VAE_EXT_INLINE static Gradients<T, 2> gradients_above_zero(int form, bool whole, T g, T input,
-                                                             T x) {
+  VAE_EXT_INLINE static Gradients<T, 2> gradients_above_zero(int form, bool, T g, T input, T x) {
     const T rate = rate_of(form, input), gap = x - rate;
     return {{g * (form == kLogRate ? gap : x == T(0) ? T(-1) : ratio(gap, rate)), T(0)}};
   }
