@@ -11,7 +11,7 @@ NATIVE_SOURCES := $(shell find csrc -type f -not -name "*.py" -not -name "*.pyc"
 EMULATOR_SOURCES := $(wildcard tools/emulator/src/*.cpp tools/emulator/src/*.h)
 
 .PHONY: demo demo-distributed check test cuda gpu-check lint format check-install bench pictures clean
-.PHONY: accuracy sanitize mutants rng-battery check-torch test-integrations cuda-emulate count
+.PHONY: accuracy sanitize mutants rng-battery check-torch test-integrations cuda-emulate count docs site-check
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python examples/train_vae.py $(ARGS)
@@ -82,14 +82,15 @@ pictures: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks.gpu_page
 	$(BIN)/python -m benchmarks.plot benchmarks/results/cpu-*-float32.json --out docs/pictures
 
-# The suite on another torch, by the library that was built with the pinned one: make check-torch
-# TORCH=2.10.0, say. Other versions than the pinned are downloads of several GB.
+# The suite on another torch, by the library that was built with the pinned one, and by nodes of its
+# own: make check-torch TORCH=2.10.0, say. Other versions than the pinned are downloads of several GB.
 TORCH ?= 2.14.1
 check-torch: $(VENV)/native.stamp
 	$(PYTHON) -m venv build/torch-$(TORCH)
 	build/torch-$(TORCH)/bin/python -m pip --disable-pip-version-check install --quiet torch==$(TORCH)
 	build/torch-$(TORCH)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps \
 		--require-hashes -r tools/requirements.txt
+	VAE_EXT_NATIVE=node VAE_EXT_NODE=1 build/torch-$(TORCH)/bin/python setup.py --quiet build_ext --inplace
 	PYTHONPATH=$(CURDIR) OMP_WAIT_POLICY=passive build/torch-$(TORCH)/bin/python -m pytest -n auto --maxprocesses 8 --dist worksteal \
 		--ignore tests/test_cuda_build.py $(ARGS)
 
@@ -102,6 +103,16 @@ build/integrations/installed.stamp: constraints-integrations.txt
 	build/integrations/bin/python -m pip --disable-pip-version-check install --quiet -c $< \
 		torch scvi-tools pytest hypothesis mpmath
 	touch $@
+
+# The site, in build/docs: any server of static files serves it. Needs Python 3.11.
+docs: $(VENV)/docs.stamp
+	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md docs vae_ext examples
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo "build/docs/index.html"
+
+# Each page of it in headless Chromium (on Debian: apt-get install chromium chromium-driver).
+site-check: docs
+	$(BIN)/python tools/site_check.py build/docs
 
 bench: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks $(ARGS)
@@ -150,6 +161,11 @@ $(VENV)/tools.stamp: $(VENV)/base.stamp tools/requirements.txt
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/native.stamp $(VENV)/tools.stamp
+	@touch $@
+
+$(VENV)/docs.stamp: $(VENV)/test.stamp docs/requirements.txt
+	@echo "installing what the site is built with ..."
+	$(INSTALL) --require-hashes --no-deps -r docs/requirements.txt
 	@touch $@
 
 $(VENV)/emulator.stamp: $(VENV)/base.stamp constraints.txt

@@ -3,7 +3,8 @@ vae_ext._node_<version>, with the ops' autograd nodes for the torch that is here
 Everything else about the package is in pyproject.toml.
 
 Environment:
-    VAE_EXT_NATIVE=0         install the Python code alone (the pure-PyTorch reference serves)
+    VAE_EXT_NATIVE=0|1|node  the Python code alone (the pure-PyTorch reference serves) | all that
+                             follows (default) | the autograd nodes alone, for one more torch
     VAE_EXT_CUDA=auto|0|1    CUDA kernels: where nvcc and torch have the same CUDA version
                              (default) | never | required
     VAE_EXT_CUDA_ARCHS=...   their architectures, as TORCH_CUDA_ARCH_LIST takes them (which is read
@@ -105,10 +106,11 @@ def compile_flags() -> list[str]:
     ]
 
 
-def choice(name: str) -> str:
-    value = os.environ.get(name, "auto").lower()
-    if value not in ("auto", "0", "1"):
-        sys.exit(f"vae_ext: {name} was {value!r}, expected auto, 0 or 1")
+def choice(name: str, choices: tuple[str, ...] = ("auto", "0", "1")) -> str:
+    """Of these, the first where nothing is said."""
+    value = os.environ.get(name, choices[0]).lower()
+    if value not in choices:
+        sys.exit(f"vae_ext: {name} was {value!r}, expected one of {', '.join(choices)}")
     return value
 
 
@@ -122,8 +124,15 @@ def node_name() -> str:
 
 
 def extensions() -> list[Extension]:
-    if os.environ.get("VAE_EXT_NATIVE", "1") == "0":
+    native = choice("VAE_EXT_NATIVE", ("1", "0", "node"))
+    if native == "0":
         return []
+    link = ["-fsanitize=address,undefined"] if flag("VAE_EXT_SANITIZE") else []
+    wanted = choice("VAE_EXT_NODE")
+    node = [str(p.relative_to(ROOT)) for p in ROOT.glob("csrc/node/*.cpp")]
+    nodes = Extension(node_name(), node, extra_link_args=link, optional=wanted == "auto")
+    if native == "node":
+        return [nodes]
     sources = sorted(
         str(p.relative_to(ROOT)) for room in ("ops", "cpu") for p in ROOT.glob(f"csrc/{room}/*.cpp")
     )
@@ -132,13 +141,9 @@ def extensions() -> list[Extension]:
         for suffix in ("h", "inl", "def")
         for p in ROOT.glob(f"csrc/**/*.{suffix}")
     )
-    link = ["-fsanitize=address,undefined"] if flag("VAE_EXT_SANITIZE") else []
     found = [Extension("vae_ext._C", sources, depends=headers, extra_link_args=link)]
-    wanted = choice("VAE_EXT_NODE")
     if wanted != "0":
-        node = [str(p.relative_to(ROOT)) for p in ROOT.glob("csrc/node/*.cpp")]
-        optional = wanted == "auto"
-        found.append(Extension(node_name(), node, extra_link_args=link, optional=optional))
+        found.append(nodes)
     wanted = choice("VAE_EXT_CUDA")
     if wanted != "0":
         kernels = [str(p.relative_to(ROOT)) for p in sorted(ROOT.glob("csrc/cuda/*.cu"))]
@@ -173,7 +178,7 @@ def build_command() -> type[build_ext]:
                 # Only the stable C interface of these is used: no symbol changes between releases.
                 extension.libraries = ["c10", "torch", "torch_cpu"]
                 extension.extra_compile_args = compile_flags()
-            self.extensions = [found["C"]]
+            self.extensions = [found["C"]] if "C" in found else []
             super().build_extensions()
             for name, extension in found.items():
                 if name.startswith("node"):

@@ -51,7 +51,7 @@ class Reparameterize(NativeFunction):
         n_samples = ctx.options[-1]
         grad_mu, grad_logvar = grad_z, None  # dz/dmu = 1
         if n_samples or needed[1]:
-            mask = OUTPUT_MASKS[needed[0] and n_samples > 0, needed[1]]
+            mask = OUTPUT_MASKS[needed[0] if n_samples else False, needed[1]]
             of_samples, grad_logvar = call(
                 Reparameterize.backward_op, grad_z, logvar, noise, seed, *ctx.options, mask
             )
