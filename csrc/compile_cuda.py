@@ -224,7 +224,7 @@ def main() -> None:
         description="Compile the CUDA kernels.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--archs", default="8.0;9.0+PTX")
+    parser.add_argument("--archs", default=os.environ.get("VAE_EXT_CUDA_ARCHS", "8.0;9.0+PTX"))
     parser.add_argument("--out", type=Path, default=ROOT / "build/cuda")
     parser.add_argument("--find", action="store_true", help="only say which nvcc there is")
     parser.add_argument("--on-host", action="store_true", help="compile for the CPU, without nvcc")

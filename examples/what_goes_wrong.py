@@ -1,4 +1,4 @@
-"""The usual formulas where they fail, beside vae_ext: prints the table of the README."""
+"""The usual formulas where they fail, beside vae_ext: prints the table of docs/gains.md."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ tools = load_tools()
 
 @pytest.fixture(scope="module")
 def library() -> Path:
-    """Compiled for sm_80, sm_90 and PTX: `make test` has done it, then this takes a second."""
+    """Compiled as `make test` has done it, for sm_80, sm_90 and PTX: then this takes a second."""
     if tools.find_nvcc() is None:
         pytest.skip("no nvcc: `make cuda` installs it")
     done = subprocess.run(

@@ -118,7 +118,7 @@ def test_a_recipe_that_differs_is_seen() -> None:
 
 
 def test_variance_of_gradients(tmp_path: Path) -> None:
-    """Unbiased, all of them; and those of the README's sentence are as far apart as it says."""
+    """Unbiased, all of them; and those of the guide's sentence are as far apart as it says."""
     done = run("examples/gradient_variance.py", "--out", str(tmp_path), "--repeats", "2000")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "gradient-variance.png").stat().st_size > 20_000
@@ -133,15 +133,15 @@ def test_variance_of_gradients(tmp_path: Path) -> None:
     assert 50 < at_eight["score function, leave-one-out"] / ours < 70
 
 
-def test_table_of_the_readme() -> None:
+def test_table_of_what_goes_wrong() -> None:
     done = run("examples/what_goes_wrong.py")
     assert done.returncode == 0, done.stderr
-    readme = (ROOT / "README.md").read_text()
+    page = (ROOT / "docs/gains.md").read_text()
     rows = [line for line in done.stdout.splitlines() if "float" in line]
     assert len(rows) == 4
     for row in rows:
         exact = row.split()[-1]
-        assert f"| {exact} |" in readme
+        assert f"| {exact} |" in page
 
 
 def test_benchmark(tmp_path: Path) -> None:
@@ -184,8 +184,8 @@ def test_benchmark(tmp_path: Path) -> None:
     assert "'3by5' is not like 256x4096" in done.stderr
 
 
-def test_accuracy_of_the_readme() -> None:
-    """The worst errors that it states are those of docs/accuracy.md, rounded up."""
+def test_accuracy_that_is_promised() -> None:
+    """The worst errors that are stated are those of docs/accuracy.md, rounded up."""
     worst = dict.fromkeys(("KL to N(0, I)", "∂KL/∂logvar", "Bernoulli", "u"), 0.0)
     for line in (ROOT / "docs/accuracy.md").read_text().splitlines():
         cells = [c.strip() for c in line.split("|")]
@@ -197,4 +197,4 @@ def test_accuracy_of_the_readme() -> None:
     kl, gradient, bernoulli, rest = (math.ceil(10 * w) / 10 for w in worst.values())
     assert kl > 1
     stated = f"at worst {kl}, {gradient}, {bernoulli} and {rest}; halves one rounding"
-    assert stated in (ROOT / "README.md").read_text()
+    assert stated in (ROOT / "docs/promises.md").read_text()

@@ -141,14 +141,19 @@ def unit_dmean(m: Any, mean: Any, target: Any) -> Any:
         (", STUDENT_T]", ", UNIT"),
     ],
     "docs/derivations.md": [("[test_derivations]:", "## Unit log-likelihood\n\n∂/∂m = x − m.\n\n")],
-    "README.md": [
-        ("| `elbo_loss(", "| `unit_log_likelihood(mean, target)` | and `nn.UnitNLL` |\n")
+    "docs/reference/likelihoods.md": [
+        (
+            "## mixture_log_density",
+            "## unit_log_likelihood\n\n$$-(x - m)^2 / 2$$\n\n```python\n"
+            "vae_ext.unit_log_likelihood(torch.zeros(2, 5), torch.ones(2, 5))\n```\n\n"
+            "```{eval-rst}\n.. autofunction:: vae_ext.unit_log_likelihood\n```\n\n",
+        )
     ],
     "CHANGELOG.md": [("- CPU kernels", "- `unit_log_likelihood`.\n")],
 }
 TESTS = [
     *("parity", "gradients", "ops", "memory", "edges", "errors", "modes", "elbo", "layouts"),
-    *("documentation", "faults"),
+    *("documentation", "faults", "pages"),
 ]
 
 

@@ -112,14 +112,15 @@ def pins(file: str) -> dict[str, set[str]]:
     return found
 
 
-def test_tools_are_pinned_by_hash() -> None:
-    text = (ROOT / "tools/requirements.txt").read_text()
+@pytest.mark.parametrize("folder", ["tools", "docs"])
+def test_tools_are_pinned_by_hash(folder: str) -> None:
+    text = (ROOT / folder / "requirements.txt").read_text()
     entries = re.split(r"\n(?=[A-Za-z0-9])", text.split("\n", 2)[2])
     assert len(entries) > 30
     assert all("--hash=sha256:" in e and "==" in e for e in entries)
     constraints = pins("constraints.txt")
-    for name, versions in pins("tools/requirements.txt").items():
+    for name, versions in pins(f"{folder}/requirements.txt").items():
         if name in constraints:
             assert versions <= constraints[name], name
-    wanted = (ROOT / "tools/requirements.in").read_text().split()
-    assert set(wanted) <= set(pins("tools/requirements.txt"))
+    wanted = (ROOT / folder / "requirements.in").read_text().split()
+    assert set(wanted) <= set(pins(f"{folder}/requirements.txt"))

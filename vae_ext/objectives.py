@@ -187,7 +187,8 @@ def balanced_kl(
         alpha: the prior's share of the gradient, in [0, 1].
 
     Raises:
-        As `gaussian_kl`; ValueError: alpha outside [0, 1].
+        TypeError: as :func:`vae_ext.gaussian_kl`.
+        ValueError: as there; alpha outside [0, 1].
     """
     within_unit("alpha", alpha)
 
