@@ -70,6 +70,7 @@ lint: $(VENV)/lint.stamp
 	$(BIN)/ruff check .
 	$(BIN)/clang-format --dry-run --Werror $(NATIVE_SOURCES) $(EMULATOR_SOURCES)
 	$(BIN)/mypy
+	$(BIN)/zizmor --offline --quiet .github/workflows
 
 format: $(VENV)/lint.stamp
 	$(BIN)/ruff format .
