@@ -38,8 +38,6 @@ myst_heading_anchors = 3
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
-# What makes pages of all of the repository that they name.
-suppress_warnings = ["myst.xref_missing"]
 default_role = "code"
 nitpicky = True
 # Of other packages, whose pages a build without a network does not have.

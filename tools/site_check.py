@@ -2,8 +2,9 @@
 
     python tools/site_check.py build/docs
 
-Every page: no error on the console, pictures loaded, no sideways scroll on a phone, formulas
-typeset; and the search finds a function. Prints what it saw; exits with 1 where something is wrong.
+Every page: no dead link of the site's own, no error on the console, pictures loaded, no sideways
+scroll on a phone, formulas typeset; and the search finds a function. Prints what it saw; exits with
+1 where something is wrong.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from __future__ import annotations
 import functools
 import http.server
 import json
+import re
 import sys
 import tempfile
 import threading
 from pathlib import Path
+from urllib.parse import unquote
 
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
@@ -72,6 +75,22 @@ def look(driver: webdriver.Chrome, where: str, size: str) -> list[str]:
     return [f"{where}, {size}: {p}" for p in problems]
 
 
+def dead_links(folder: Path) -> list[str]:
+    """Of the site's own: files that are not there, and places that no page has."""
+    pages = {p: p.read_text() for p in folder.rglob("*.html")}
+    places = {p: set(re.findall(r'id="([^"]+)"', text)) for p, text in pages.items()}
+    dead = []
+    for page, text in pages.items():
+        for link in set(re.findall(r'(?:href|src)="([^"]+)"', text)):
+            path, _, place = unquote(link).partition("#")
+            if re.match(r"[a-z]+:|//", link):
+                continue
+            target = (page.parent / path.partition("?")[0]).resolve() if path else page
+            if not target.exists() or (place and place not in places.get(target, {place})):
+                dead.append(f"{page.relative_to(folder)}: {link} is not there")
+    return dead
+
+
 def search(driver: webdriver.Chrome, root: str) -> list[str]:
     driver.get(f"{root}/search.html?q=gaussian_kl")
     WebDriverWait(driver, 20).until(
@@ -85,7 +104,7 @@ def main() -> int:
     pages = sorted(
         str(p.relative_to(folder)) for p in folder.rglob("*.html") if "_" not in p.parts[0]
     )
-    root, problems, formulas = serve(folder), [], 0
+    root, problems, formulas = serve(folder), dead_links(folder), 0
     with tempfile.TemporaryDirectory() as profile:
         driver = browser(profile)
         for size, (width, height) in SIZES.items():
