@@ -75,33 +75,77 @@ struct GroupLoops<Categorical, T> {
     for (int i = 0; i < n; ++i) value[i] = LogSum<T>{most[i], others[i]}.log_share(value[i]);
   }
 
-  // The same of one element whose logits lie side by side.
-  static void run_row(int n, const T* logits, T target, T* value, T* __restrict d, T g) {
-    constexpr int kLanes = 16;
-    LogSum<T> sum = LogSum<T>::of(logits[0]);
+  // The same of one element whose logits lie side by side, in lanes of which each has its sum.
+  // First the largest, then the exponentials of the others beside it, which are kept where the
+  // gradients will be and wait there for the sum: one for each logit. What the largest is itself
+  // stays out of the sum, so that log(1 + others) loses nothing where it is all that there is.
+  static constexpr int kLanes = 16;
+
+  // 1 where a logit is the largest, whose exponential is exactly that, else 0. Of floats by their
+  // bits, a question that GCC cannot take for the one in `beside`, by which it would divide the
+  // loop. A -0 beside 0 is another, as large.
+  VAE_EXT_INLINE static float is_largest(float x, float most) {
+    return bits_of(x) == bits_of(most) ? 1.f : 0.f;
+  }
+  VAE_EXT_INLINE static double is_largest(double x, double most) { return x == most ? 1. : 0.; }
+
+  // exp(x - most), 1 also where both are infinite.
+  VAE_EXT_INLINE static T beside(T x, T most) {
+    return exp_beside_one(x == most ? T(0) : x - most);
+  }
+
+  static T most_of_row(int n, const T* logits) {
+    T most = logits[0];
+    int k = 0;
     if (n >= 2 * kLanes) {
-      alignas(64) T most[kLanes], others[kLanes] = {};
-      for (int j = 0; j < kLanes; ++j) most[j] = logits[j];
-      int k = kLanes;
-      for (; k + kLanes <= n; k += kLanes) {
-        for (int j = 0; j < kLanes; ++j) {
-          const LogSum<T> lane = LogSum<T>{most[j], others[j]}.with(logits[k + j]);
-          most[j] = lane.most;
-          others[j] = lane.others;
-        }
+      alignas(64) T lanes[kLanes];
+      for (int j = 0; j < kLanes; ++j) lanes[j] = logits[j];
+      for (k = kLanes; k + kLanes <= n; k += kLanes) {
+        const T* x = logits + k;
+        for (int j = 0; j < kLanes; ++j) lanes[j] = x[j] > lanes[j] ? x[j] : lanes[j];
       }
-      sum = {most[0], others[0]};
-      for (int j = 1; j < kLanes; ++j) sum = sum.with(LogSum<T>{most[j], others[j]});
-      for (; k < n; ++k) sum = sum.with(logits[k]);
-    } else {
-      for (int k = 1; k < n; ++k) sum = sum.with(logits[k]);
+      for (int j = 0; j < kLanes; ++j) most = lanes[j] > most ? lanes[j] : most;
     }
+    for (; k < n; ++k) most = logits[k] > most ? logits[k] : most;
+    return most;
+  }
+
+  template <bool kKeep>
+  static LogSum<T> row_sum(int n, const T* logits, T* __restrict kept) {
+    const T most = most_of_row(n, logits);
+    alignas(64) T others[kLanes] = {}, largest[kLanes] = {};
+    int k = 0;
+    for (; k + kLanes <= n; k += kLanes) {
+      const T* x = logits + k;
+      T* to = kKeep ? kept + k : nullptr;
+      for (int j = 0; j < kLanes; ++j) {
+        const T logit = x[j], e = beside(logit, most), one = is_largest(logit, most);
+        others[j] += e - one;
+        largest[j] += one;
+        if constexpr (kKeep) to[j] = e;
+      }
+    }
+    for (int j = 0; k < n; ++k, ++j) {
+      const T e = beside(logits[k], most);
+      const T one = is_largest(logits[k], most);
+      others[j] += e - one;
+      largest[j] += one;
+      if constexpr (kKeep) kept[k] = e;
+    }
+    T total = T(0), count = T(-1);  // one of the largest is no other
+    for (int j = 0; j < kLanes; ++j) total += others[j];
+    for (int j = 0; j < kLanes; ++j) count += largest[j];
+    return {most, total + count};
+  }
+
+  static void run_row(int n, const T* logits, T target, T* value, T* __restrict d, T g) {
+    const LogSum<T> sum = d != nullptr ? row_sum<true>(n, logits, d) : row_sum<false>(n, logits, d);
     const bool known = Categorical::is_class(target, static_cast<T>(n));
     const int t = known ? static_cast<int>(target) : 0;
     const T logit = known ? logits[t] : T(NAN), factor = sum.factor();
     if (d != nullptr) {
       const T negative = -(g * factor);
-      for (int k = 0; k < n; ++k) d[k] = exp_beside_one(logits[k] - sum.most) * negative;
+      for (int k = 0; k < n; ++k) d[k] *= negative;
       if (known) d[t] = g * sum.rest(logit, factor);
     }
     *value = sum.log_share(logit);
