@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from .gains import by_kind
-from .table import SCVI_HEAD, environment_row, filled, lines, scvi_row, slower, training_rows
+from .table import (
+    SCVI_HEAD,
+    document,
+    environment_row,
+    filled,
+    lines,
+    scvi_row,
+    slower,
+    training_rows,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks/results"
 LEVELS = {"avx512": "AVX-512", "avx2": "AVX2"}
 Row = dict[str, Any]
-# Of the README.
-SOME = ("sample_kl", "sample", "packed", "draw_16", "kl", "kl_batchmean", "bernoulli", "gaussian")
-SOME_SIZES = ((128, 20), (256, 16384))
-
-
-def document(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
-    return found
 
 
 def results(kind: str) -> dict[str, list[Row]]:
@@ -40,14 +40,13 @@ def ratio(row: Row, baseline: str) -> str:
     return f"{row['times'][baseline]['p50'] / row['times']['vae_ext']['p50']:.1f}"
 
 
-def speed(chosen: Callable[[Row], bool], baselines: tuple[str, ...]) -> str:
+def speed() -> str:
     """Milliseconds, how many times longer others take, and a copy's part, on both."""
+    baselines = ("eager", "distributions", "compile")
     head, rows = ["op", "size"], []
     for name in LEVELS.values():
         head += [f"{name}: ms", *(f"{b} / ours" for b in baselines), "copy"]
     for pair in zip(*results("float32").values(), strict=True):
-        if not chosen(pair[0]):
-            continue
         cells = [pair[0]["op"], size(pair[0])]
         for row in pair:
             times = row["times"]
@@ -56,17 +55,6 @@ def speed(chosen: Callable[[Row], bool], baselines: tuple[str, ...]) -> str:
             cells.append(f"{100 * times['copy']['p50'] / times['vae_ext']['p50']:.0f} %")
         rows.append(cells)
     return lines(head, rows, 2)
-
-
-def all_speeds() -> str:
-    return speed(lambda _: True, ("eager", "distributions", "compile"))
-
-
-def some_speeds() -> str:
-    def chosen(row: Row) -> bool:
-        return row["op"] in SOME and (row["rows"], row["columns"]) in SOME_SIZES
-
-    return speed(chosen, ("eager", "compile"))
 
 
 def where_it_loses() -> str:
@@ -167,7 +155,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"gains": by_kind},
     "docs/gains.md": {"gains": by_kind, "scvi": single_cells, "training": training},
     "docs/cpu.md": {
-        "speed": all_speeds,
+        "speed": speed,
         "losses": where_it_loses,
         "strongest": strongest,
         "halves": halves,

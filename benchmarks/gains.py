@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
-from .table import lines
+from .table import document, lines
 
-RESULTS = Path(__file__).resolve().parent / "results"
-# A kind of model; the file, the list in it and the row by which it was measured.
+# A kind of model; the file of results and the row in it by which it was measured.
 KINDS = {
     "single cells, negative binomial, 20,000 genes": ("scvi-2-threads", "nb, 20000"),
     "single cells, negative binomial, 2,000 genes": ("scvi-2-threads", "nb, 2000"),
@@ -47,8 +44,8 @@ def named(row: dict[str, Any]) -> str:
 
 
 def found(file: str, name: str) -> dict[str, Any]:
-    document = json.loads((RESULTS / f"{file}.json").read_text())
-    rows = [*document["results"], *document.get("training", ())]
+    measured = document(file)
+    rows = [*measured["results"], *measured.get("training", ())]
     (row,) = (r for r in rows if named(r) == name)
     times: dict[str, dict[str, float]] = row["times"]
     return {contender: t["p50"] for contender, t in times.items()}

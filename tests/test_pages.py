@@ -18,7 +18,6 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 # What a page needs that `make check` does not install, or that has an environment of its own.
 NEEDS = {"diffusers.md": "diffusers", "swap.md": "lightning", "single_cells.md": "scvi"}
-NEEDS["first_model.md"] = "myst_nb"  # `make docs` runs it
 # What readers see, and what a page has in a comment for the tests.
 BLOCK = re.compile(r"^(?:```python|<!-- first)\n(.*?)^(?:```|-->)$", re.MULTILINE | re.DOTALL)
 
