@@ -20,15 +20,8 @@ struct LogSum {
 
   VAE_EXT_INLINE static LogSum of(T term) { return {term, T(0)}; }
 
-  VAE_EXT_INLINE LogSum with(LogSum more) const {
-    const T gap = most == more.most ? T(0) : -fabs(more.most - most);  // of infinities, too
-    const T e = exp_beside_one(gap);
-    const bool larger = more.most > most;
-    const T above = larger ? more.others : others, below = larger ? others : more.others;
-    return {larger ? more.most : most, multiply_add(below + T(1), e, above)};
-  }
   VAE_EXT_INLINE LogSum with(T term) const {
-    const T gap = most == term ? T(0) : -fabs(term - most);
+    const T gap = most == term ? T(0) : -fabs(term - most);  // of infinities, too
     const T e = exp_beside_one(gap);
     const bool larger = term > most;
     return {larger ? term : most, larger ? multiply_add(others, e, e) : others + e};
