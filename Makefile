@@ -10,7 +10,7 @@ PIP := $(INSTALL) -c constraints.txt
 NATIVE_SOURCES := $(shell find csrc -type f -not -name "*.py" -not -name "*.pyc")
 EMULATOR_SOURCES := $(wildcard tools/emulator/src/*.cpp tools/emulator/src/*.h)
 
-.PHONY: demo demo-distributed check test cuda gpu-check lint format check-install bench pictures clean
+.PHONY: demo demo-distributed check test cuda gpu-check lint format check-install bench bench-compare pictures clean
 .PHONY: accuracy sanitize mutants rng-battery check-torch test-integrations cuda-emulate count docs site-check arm wheel
 
 demo: $(VENV)/demo.stamp
@@ -126,6 +126,11 @@ wheel: $(VENV)/wheel.stamp
 
 bench: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# Two commits beside each other, and what moved: make bench-compare BASE=HEAD~3, say.
+BASE ?= HEAD
+bench-compare: $(VENV)/test.stamp
+	$(BIN)/python tools/bench_compare.py $(BASE) $(ARGS)
 
 # For clangd and other editors: the command of every file of csrc.
 compile_commands.json: $(VENV)/native.stamp

@@ -16,15 +16,18 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from . import machine
+from . import images, machine, priors
 from .__main__ import DTYPES, size
+from .harness import Step
 from .ops import OPS, Contest
 
 PIPES = ("alu", "fma", "fmaheavy", "fp64", "xu", "lsu", "uniform")
@@ -41,13 +44,36 @@ METRICS = {
 }
 
 
+def image(kind: str, batch: int) -> tuple[tuple[int, int], Callable[[], dict[str, Step]]]:
+    size = batch * 32 * 32, images.PARAMETERS[kind]
+    return size, lambda: images.loss_alone(kind, batch)
+
+
+def mixture(rows: int, components: int, dims: int) -> tuple[Any, Callable[[], dict[str, Step]]]:
+    terms = priors.usual_mixture, priors.our_mixture
+    return (rows, components * dims), lambda: priors.alone(terms, rows, components, dims)
+
+
+# Ops whose elements have several parameters: of a size of their own, that of all of these, in
+# float32.
+PARAMETERS = {
+    "logistic_mixture": image("logistic mixture", 512),
+    "classes": image("256 classes", 256),
+    "mixture_of_500": mixture(1024, 500, 16),
+    "mixture_of_64": mixture(4096, 64, 8),
+    "mixture_of_10": mixture(65536, 10, 64),
+    "mixture_of_4096": mixture(4096, 4096, 32),
+}
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.counters",
         description=(__doc__ or "").split("\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--ops", nargs="*", choices=tuple(OPS), default=list(OPS))
+    names = (*OPS, *PARAMETERS)
+    parser.add_argument("--ops", nargs="*", choices=names, default=list(OPS))
     parser.add_argument("--sizes", nargs="+", type=size, default=[(4096, 16384)])
     parser.add_argument("--dtypes", nargs="+", choices=tuple(DTYPES), default=["float32"])
     parser.add_argument("--out", type=Path, default=Path("counters.json"))
@@ -55,24 +81,33 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def run_step(name: str, step: Step) -> None:
+    step()
+    torch.cuda.synchronize()
+    torch.cuda.profiler.start()
+    # Of the process: the backward pass has a thread of its own.
+    mark = torch.cuda.nvtx.range_start(name)
+    step()
+    torch.cuda.synchronize()
+    torch.cuda.nvtx.range_end(mark)
+    torch.cuda.profiler.stop()
+
+
 def run_steps(args: argparse.Namespace) -> None:
     """Each op's forward and backward pass once, in a range that bears its name."""
     device = torch.device("cuda")
     for op in args.ops:
+        if op in PARAMETERS:
+            (rows, columns), case = PARAMETERS[op]
+            with device:
+                steps = case()
+            run_step(f"{op}/float32/{rows}x{columns}", steps["vae_ext"])
+            continue
         for dtype in args.dtypes:
             for shape in args.sizes:
                 contest = Contest(op, shape, DTYPES[dtype], device, ())
-                step = contest.steps["vae_ext"]
-                step()
-                torch.cuda.synchronize()
-                torch.cuda.profiler.start()
-                # Of the process: the backward pass has a thread of its own.
-                mark = torch.cuda.nvtx.range_start(f"{op}/{dtype}/{shape[0]}x{shape[1]}")
-                step()
-                torch.cuda.synchronize()
-                torch.cuda.nvtx.range_end(mark)
-                torch.cuda.profiler.stop()
-                del contest, step
+                run_step(f"{op}/{dtype}/{shape[0]}x{shape[1]}", contest.steps["vae_ext"])
+                del contest
                 torch.cuda.empty_cache()
 
 

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .table import filled, lines
+from .table import document, filled, lines
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/gpu.md"
@@ -73,9 +73,24 @@ def kernels(document: dict[str, Any]) -> str:
     return lines([*head, "ceiling", "reached"], rows, 3)
 
 
+def parameters() -> str:
+    """The ops whose elements have several parameters, and steps of models with them."""
+    rows = []
+    for r in (*document("h200-images")["results"], *document("h200-priors")["results"]):
+        times = {name: t["p50"] for name, t in r["times"].items()}
+        others = [f"{times[b] / times['vae_ext']:.1f}" for b in ("eager", "compile")]
+        rows.append([r["what"], f"{times['vae_ext']:.2f}", *others])
+    return lines(["", "ms", "eager / ours", "compile / ours"], rows, 1)
+
+
 def page(text: str) -> str:
     measured, counted = (json.loads(file.read_text()) for file in (RESULTS, COUNTERS))
-    return filled(text, {"steps": lambda: steps(measured), "kernels": lambda: kernels(counted)})
+    tables = {
+        "steps": lambda: steps(measured),
+        "kernels": lambda: kernels(counted),
+        "parameters": parameters,
+    }
+    return filled(text, tables)
 
 
 if __name__ == "__main__":

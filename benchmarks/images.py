@@ -1,7 +1,7 @@
 """Pixels as discretized logistic mixtures and as 256 classes: the loss alone, and whole training
 steps of a small convolutional VAE.
 
-    python -m benchmarks.images --out out/images.json
+    python -m benchmarks.images --out out/images.json        on a GPU: --device cuda
 
 The loss is forward and backward from what the decoder gives. Beside it what people write, and
 that compiled; "none" is a step without a loss, so that the share of the loss is what is left out.
@@ -28,7 +28,7 @@ PARAMETERS = {"logistic mixture": 10 * MIXTURES, "256 classes": 3 * 256}
 
 
 def usual_mixture(parameters: Tensor, pixels: Tensor) -> Tensor:
-    """As PixelCNN++, NVAE and VDVAE have it, summed."""
+    """As PixelCNN++, NVAE and VDVAE have it."""
     b, _, height, width = parameters.shape
     x = (pixels.float() / 127.5 - 1)[:, :, None]
     logits, rest = parameters[:, :MIXTURES], parameters[:, MIXTURES:]
@@ -38,21 +38,23 @@ def usual_mixture(parameters: Tensor, pixels: Tensor) -> Tensor:
     third = means[:, 2] + k[:, 1] * x[:, 0] + k[:, 2] * x[:, 1]
     moved = torch.stack((means[:, 0], second, third), 1)
     of_bins = usual_bins(moved, x, s.clamp(min=-7.0)).sum(1)
-    return torch.logsumexp(of_bins + logits.log_softmax(1), 1).sum()
+    return torch.logsumexp(of_bins + logits.log_softmax(1), 1).sum() / len(parameters)
 
 
 def our_mixture(parameters: Tensor, pixels: Tensor) -> Tensor:
-    return vae_ext.discretized_logistic_mixture_log_likelihood(parameters, pixels, reduction="sum")
+    return vae_ext.discretized_logistic_mixture_log_likelihood(
+        parameters, pixels, reduction="batchmean"
+    )
 
 
 def usual_classes(parameters: Tensor, pixels: Tensor) -> Tensor:
     logits = parameters.unflatten(1, (3, 256)).transpose(1, 2)
-    return -F.cross_entropy(logits, pixels.long(), reduction="sum")
+    return -F.cross_entropy(logits, pixels.long(), reduction="sum") / len(parameters)
 
 
 def our_classes(parameters: Tensor, pixels: Tensor) -> Tensor:
     logits = parameters.unflatten(1, (3, 256))
-    return vae_ext.categorical_log_likelihood(logits, pixels, dim=2, reduction="sum")
+    return vae_ext.categorical_log_likelihood(logits, pixels, dim=2, reduction="batchmean")
 
 
 LOSSES: dict[str, dict[str, Loss]] = {
@@ -79,7 +81,7 @@ class ConvVAE(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         mu, logvar = self.encoder(pixels.float() / 127.5 - 1).chunk(2, 1)
-        z, kl = vae_ext.reparameterize_with_kl(mu, logvar, reduction="sum")
+        z, kl = vae_ext.reparameterize_with_kl(mu, logvar, reduction="batchmean")
         return self.decoder(z), kl
 
 
@@ -102,7 +104,7 @@ def loss_alone(kind: str, batch: int) -> dict[str, Step]:
     pixels = torch.randint(0, 256, (batch, 3, 32, 32), dtype=torch.uint8)
 
     def of(loss: Loss) -> Step:
-        return lambda: torch.autograd.grad(-loss(parameters, pixels) / batch, parameters)
+        return lambda: torch.autograd.grad(-loss(parameters, pixels), parameters)
 
     return {name: of(loss) for name, loss in contenders(kind).items()}
 
@@ -118,7 +120,7 @@ def training_step(kind: str, batch: int) -> dict[str, Step]:
         def step() -> None:
             parameters, kl = own(pixels)
             optimizer.zero_grad()
-            ((kl - loss(parameters, pixels)) / batch).backward()
+            (kl - loss(parameters, pixels)).backward()
             optimizer.step()
 
         return step
@@ -127,12 +129,14 @@ def training_step(kind: str, batch: int) -> dict[str, Step]:
 
 
 def main() -> None:
+    args = report.parse(__doc__)
+    times = 1 if args.device.type == "cpu" else 16
     cases: dict[str, Callable[[], dict[str, Step]]] = {}
-    for kind, batch in (("logistic mixture", 32), ("256 classes", 16)):
+    for kind, batch in (("logistic mixture", 32 * times), ("256 classes", 16 * times)):
         cases[f"{kind}, the loss of {batch}"] = lambda k=kind, b=batch: loss_alone(k, b)  # type: ignore[misc]
         cases[f"{kind}, a training step of {batch}"] = lambda k=kind, b=batch: training_step(k, b)  # type: ignore[misc]
     print("of 32 × 32 pixels, milliseconds | " + report.BESIDE)
-    report.run(__doc__, cases, report.beside)
+    report.run(args, cases, report.beside)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ class Loss:
 
 def usual_samples(mu: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor]:
     """z and log p(z) − log q(z|x)."""
-    eps = torch.randn(SAMPLES, *mu.shape)
+    eps = torch.randn(SAMPLES, *mu.shape, device=mu.device)
     z = mu + eps * torch.exp(0.5 * logvar)
     log_q = -0.5 * (LOG_2PI + logvar + eps.pow(2)).sum(-1)
     return z, -0.5 * (LOG_2PI + z.pow(2)).sum(-1) - log_q
@@ -90,7 +90,7 @@ class DenseVAE(nn.Module):
 
 def usual_sample(mu: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor]:
     z = mu + torch.randn_like(mu) * torch.exp(0.5 * logvar)
-    return z, -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())
+    return z, -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp()) / len(mu)
 
 
 def usual_words(logits: Tensor, words: Tensor, kl: object) -> Tensor:
@@ -98,18 +98,18 @@ def usual_words(logits: Tensor, words: Tensor, kl: object) -> Tensor:
     entropy = F.cross_entropy(
         logits.flatten(0, 1), words.flatten(), ignore_index=0, reduction="sum"
     )
-    return (entropy + kl) / len(words)  # type: ignore[operator]
+    return entropy / len(words) + kl  # type: ignore[operator]
 
 
 def our_sample(mu: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor]:
-    return vae_ext.reparameterize_with_kl(mu, logvar, reduction="sum")
+    return vae_ext.reparameterize_with_kl(mu, logvar, reduction="batchmean")
 
 
 def our_words(logits: Tensor, words: Tensor, kl: object) -> Tensor:
     log_p = vae_ext.categorical_log_likelihood(
-        logits, words, dim=-1, weights=words > 0, reduction="sum"
+        logits, words, dim=-1, weights=words > 0, reduction="batchmean"
     )
-    return (kl - log_p) / len(words)  # type: ignore[operator]
+    return kl - log_p  # type: ignore[operator]
 
 
 class TextVAE(nn.Module):
@@ -181,7 +181,7 @@ def texts() -> dict[str, Step]:
 def main() -> None:
     print("milliseconds | " + report.BESIDE)
     report.run(
-        __doc__,
+        report.parse(__doc__),
         {
             f"IWAE of {SAMPLES} samples, a training step of 64": importance_weighted,
             f"texts of {LENGTH} of {WORDS:,} words, a training step of 16": texts,

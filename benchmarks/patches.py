@@ -144,4 +144,4 @@ CASES: dict[str, Callable[[], Steps]] = {
 
 
 if __name__ == "__main__":
-    report.run(__doc__, CASES, patch_row)
+    report.run(report.parse(__doc__), CASES, patch_row)

@@ -1,6 +1,6 @@
 """Mixture priors and β-TCVAE: the term alone, and whole training steps of a small dense VAE.
 
-    python -m benchmarks.priors --out out/priors.json
+    python -m benchmarks.priors --out out/priors.json        on a GPU: --device cuda
 
 The term is forward and backward from z and the parameters, a mixture of 500 components or the
 decomposition of a batch. Beside it what people write, which broadcasts events against components,
@@ -127,7 +127,7 @@ def main() -> None:
     mixture, parts = (usual_mixture, our_mixture), (usual_parts, our_parts)
     print("milliseconds | " + report.BESIDE)
     report.run(
-        __doc__,
+        report.parse(__doc__),
         {
             "mixture of 500, 1024 × 16": lambda: alone(mixture, 1024, 500, 16),
             "mixture of 10, 1024 × 64": lambda: alone(mixture, 1024, 10, 64),

@@ -51,4 +51,4 @@ def steps(shape: tuple[int, ...], start: tuple[int, ...]) -> dict[str, Step]:
 CASES = {what: partial(steps, *box) for what, box in BOXES.items()}
 
 if __name__ == "__main__":
-    report.run(__doc__, CASES, region_row)
+    report.run(report.parse(__doc__), CASES, region_row)

@@ -25,8 +25,11 @@ def options(description: str | None, rounds: int) -> argparse.ArgumentParser:
     return parser
 
 
-def times_of(steps: dict[str, Step], rounds: int) -> dict[str, dict[str, float]]:
-    return {name: vars(t) for name, t in summarize(list(interleave(steps, rounds, CPU))).items()}
+def times_of(
+    steps: dict[str, Step], rounds: int, device: torch.device = CPU
+) -> dict[str, dict[str, float]]:
+    samples = list(interleave(steps, rounds, device))
+    return {name: vars(t) for name, t in summarize(samples).items()}
 
 
 BESIDE = "usual | compiled | vae_ext | gain | over compiled"
@@ -43,25 +46,34 @@ def beside(result: Result) -> str:
     return " | ".join(cells)
 
 
-def write(out: Path | None, results: list[Result], **more: object) -> None:
+def write(
+    out: Path | None, results: list[Result], device: torch.device = CPU, **more: object
+) -> None:
     """Where a file was asked for."""
     if out is None:
         return
     out.parent.mkdir(parents=True, exist_ok=True)
-    document = {"machine": machine.describe(CPU), **more, "results": results}
+    document = {"machine": machine.describe(device), **more, "results": results}
     out.write_text(json.dumps(document, indent=1) + "\n")
 
 
+def parse(description: str | None) -> argparse.Namespace:
+    parser = options(description, rounds=21)
+    parser.add_argument("--device", type=torch.device, default=CPU)
+    return parser.parse_args()
+
+
 def run(
-    description: str | None,
+    args: argparse.Namespace,
     cases: Mapping[str, Callable[[], dict[str, Step]]],
     row: Callable[[Result], str],
 ) -> None:
-    """A program that measures each case and prints it as a row."""
-    args = options(description, rounds=21).parse_args()
+    """Measures each case and prints it as a row. What a case makes is on the device."""
     torch.set_num_threads(args.threads)
     results: list[Result] = []
     for what, case in cases.items():
-        results.append({"what": what, "times": times_of(case(), args.rounds)})
+        with args.device:
+            steps = case()
+        results.append({"what": what, "times": times_of(steps, args.rounds, args.device)})
         print(row(results[-1]), flush=True)
-    write(args.out, results)
+        write(args.out, results, args.device)

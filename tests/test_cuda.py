@@ -34,6 +34,7 @@ FILES += [
     "objectives",
     "estimators",
     "multivariate",
+    "priors",
     "nn",
     "node",
 ]

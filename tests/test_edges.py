@@ -201,6 +201,20 @@ def test_empty(shape: tuple[int, ...]) -> None:
     assert vae_ext.reparameterize(t, t, n_samples=2).shape == (2, *shape)
 
 
+@pytest.mark.parametrize("df", [0.5, 1.0, 30.0])
+def test_student_t_of_subnormal_distances(df: float, simd: str) -> None:
+    """Whose share of the scale is large: their logarithm is taken, and must be there."""
+    distance, log_scale = torch.meshgrid(
+        f32(1e-45, 3e-42, 1e-39, 1e-37), f32(-200, -150, -125, -110, -95, -80), indexing="ij"
+    )
+    inputs = [torch.zeros_like(distance), distance, torch.full_like(distance, df), log_scale]
+    got, want = (
+        vae_ext.student_t_log_likelihood(*(t.to(d) for t in inputs), reduction="none").double()
+        for d in (torch.float32, torch.float64)
+    )
+    torch.testing.assert_close(got, want, rtol=2e-6, atol=1e-5)
+
+
 def test_half_precision_does_not_overflow() -> None:
     """exp(20) is inf in float16: the logvar clamp of the usual autoencoders does not protect."""
     logvar = torch.full((1, 4), 20.0, dtype=torch.float16)

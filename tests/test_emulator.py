@@ -31,6 +31,10 @@ QUICK = [
         "tests/test_machine_code.py",
     ],
     ["tests/test_parity.py", "-k", "test_value_and_gradients and (float32 or bfloat16)"],
+    [
+        *(f"tests/test_{name}.py" for name in ("groups", "pixels", "mixtures")),
+        *("tests/test_total_correlation.py", "--one-in", "2"),
+    ],
 ]
 
 

@@ -28,8 +28,12 @@ def bins() -> list[tuple[float, float, float]]:
     for s in (-7.0, -6.9, -6.2, -5.0, -4.45, -4.4, -3.0, -1.0, 0.0, 1.0, 3.0, 5.0):
         for pixel in pixels:
             x = torch.tensor(pixel / 127.5 - 1, dtype=torch.float64).float().item()
-            far = torch.empty(6, dtype=torch.float64).uniform_(-2, 2, generator=generator)
-            near = x + torch.randn(6, dtype=torch.float64, generator=generator) * math.exp(s)
+            far = torch.empty(6, dtype=torch.float64, device="cpu").uniform_(
+                -2, 2, generator=generator
+            )
+            near = x + torch.randn(
+                6, dtype=torch.float64, device="cpu", generator=generator
+            ) * math.exp(s)
             means = torch.cat((far, near.clamp(-30, 30), torch.tensor([x]))).float().tolist()
             found += [(x, mean, s) for mean in means]
     return [(x, mean, torch.tensor(s).item()) for x, mean, s in found]
@@ -116,6 +120,18 @@ def test_bytes_are_pixels() -> None:
         got = mixture(parameters, data.to(torch.uint8), levels=levels, reduction="none")
         x = (data.double() * (2 / (levels - 1)) - 1).float()
         torch.testing.assert_close(got, mixture(parameters, x, levels=levels, reduction="none"))
+
+
+@pytest.mark.parametrize("levels", range(2, 257))
+def test_every_byte_is_a_pixel(levels: int) -> None:
+    """The last is 1 exactly, and so is no target out of range, however a processor rounds."""
+    data = torch.arange(levels, dtype=torch.uint8)
+    parameters = torch.tensor([0.0, 0.1, -1.0])[:, None].expand(1, 3, levels)
+    got = mixture(parameters, data[None, None], levels=levels, reduction="none")
+    x = torch.linspace(-1, 1, levels, dtype=torch.float64).float()
+    torch.testing.assert_close(
+        got, mixture(parameters, x[None, None], levels=levels, reduction="none")
+    )
 
 
 def test_log_scales_below_the_least() -> None:

@@ -11,6 +11,8 @@ from torch import Tensor
 
 import vae_ext
 from tests.cases import REDUCING, Case
+from tests.group_rows import GROUP_ROWS
+from tests.mixture_rows import MIXTURE_ROWS
 from vae_ext.distributions import DiagonalGaussian
 
 SHAPES = [(1,), (3, 20), (9, 264), (2, 1271), (33, 513), (2, 3, 5, 7)]
@@ -43,6 +45,32 @@ def of_case(case: Case, tensors: Sequence[Tensor], reduction: str) -> Iterator[T
         yield case.function(*inputs[:2], *rows, reduction=reduction)
         *others, last = inputs
         yield case.function(*others, last.flatten()[:1].sum(), reduction=reduction)
+
+
+def of_parameters(dtype: torch.dtype) -> Iterator[tuple[Tensor, list[Tensor]]]:
+    """The ops whose elements have several parameters, with their leaves: the rows of the tests, and
+    more components, classes and events than a block of threads has."""
+    for row in [*GROUP_ROWS, *MIXTURE_ROWS]:
+        if row.module is None:
+            leaves = row.leaves(dtype=dtype)
+            yield row(*leaves), [t for t in leaves if t.requires_grad]
+    z, means, logvars, weights, logits, parameters = (
+        torch.randn(shape).to(dtype).requires_grad_()
+        for shape in ((70, 33), (1100, 33), (1100, 33), (1100,), (5, 300, 2, 17), (2, 100, 9, 7))
+    )
+    mixture = (z, means, logvars, weights)
+    yield vae_ext.mixture_log_density(*mixture), [*mixture]
+    few = (means, z, z * 0.5, weights[:70])
+    yield vae_ext.mixture_log_density(*few), [means, z, weights]
+    classes = torch.randint(0, 300, (5, 2, 17))
+    yield vae_ext.categorical_log_likelihood(logits, classes), [logits]
+    of_rows = logits.movedim(1, -1).contiguous()
+    yield vae_ext.categorical_log_likelihood(of_rows, classes, dim=-1), [logits]
+    pixels = torch.randint(0, 256, (2, 3, 9, 7), dtype=torch.uint8)
+    yield (
+        vae_ext.discretized_logistic_mixture_log_likelihood(parameters, pixels),
+        [parameters],
+    )
 
 
 def main() -> None:
@@ -81,6 +109,11 @@ def main() -> None:
         grads = torch.autograd.grad(outs, (a, b, c, d), [torch.randn_like(o) for o in outs])
         assert all(g.isfinite().all() for g in grads)
         calls += len(outs)
+    for dtype in (torch.float32, torch.bfloat16) if args.quick else DTYPES:
+        for out, leaves in of_parameters(dtype):
+            grads = torch.autograd.grad(out, leaves, torch.randn_like(out))
+            assert all(g.isfinite().all() for g in grads)
+            calls += 1
     print(f"{calls} calls, forward and backward")
 
 

@@ -48,13 +48,13 @@ def tests(out: Path) -> Step:
         command += ["-n", "3", "--dist", "worksteal"]
     # Versions other than those that are pinned may warn of other things.
     environment = {"VAE_EXT_REQUIRE_CUDA": "1", "PYTEST_ADDOPTS": "-W default"}
-    return Step("tests", command, 260, environment)
+    return Step("tests", command, 330, environment)
 
 
 def checks(out: Path) -> list[Step]:
     """What says right or wrong, and may run beside each other."""
-    options = ["--device", "cuda", "--log2", "16", "--out", str(out / "accuracy")]
-    found = [tests(out), Step("accuracy", [PYTHON, "-m", "tests.accuracy", *options], 150)]
+    options = ["--device", "cuda", "--log2", "14", "--out", str(out / "accuracy")]
+    found = [tests(out), Step("accuracy", [PYTHON, "-m", "tests.accuracy", *options], 240)]
     for tool in ("memcheck", "racecheck"):
         command = [sanitizer(), f"--tool={tool}", "--error-exitcode=9"]
         command += [PYTHON, "-m", "tools.every_op", "--device", "cuda", "--quick"]
@@ -67,6 +67,9 @@ OPS = ["sample_kl", "sample", "packed", "draw_16", "kl", "kl_batchmean", "bernou
 OPS += ["gaussian", "gaussian_fixed", "negative_binomial"]
 SIZES = ["128x20", "65536x20", "65536x784", "4096x16384"]
 LARGEST = "16384x16384"
+PARAMETERS = ("images", "priors")
+COUNTED = ["logistic_mixture", "classes", "mixture_of_500", "mixture_of_64", "mixture_of_10"]
+COUNTED += ["mixture_of_4096"]
 
 
 def benchmark(out: Path, *more: str) -> list[str]:
@@ -84,10 +87,18 @@ def benchmark(out: Path, *more: str) -> list[str]:
     ]
 
 
+def of_parameters(out: Path, name: str, *more: str) -> Step:
+    """The ops whose elements have several parameters, and steps of models with them."""
+    command = [PYTHON, "-m", f"benchmarks.{name}", "--device", "cuda"]
+    return Step(out.stem, [*command, "--out", str(out), *more], 200)
+
+
 def warm(out: Path) -> list[Step]:
     """Compiles what torch.compile's rows need, into its cache: not the largest, since the card's
     memory is shared meanwhile."""
-    found = []
+    found = [
+        of_parameters(out / f"compile-{name}.json", name, "--rounds", "1") for name in PARAMETERS
+    ]
     for dtype in ("float32", "bfloat16"):
         options = ["--rounds", "1", "--dtypes", dtype, "--sizes", *SIZES, "--baselines", "compile"]
         name = f"compile-{dtype}"
@@ -98,13 +109,14 @@ def warm(out: Path) -> list[Step]:
 def measurements(out: Path) -> list[Step]:
     """What needs the card for itself."""
     dtypes = ("--dtypes", "float32", "bfloat16")
-    counters = [PYTHON, "-m", "benchmarks.counters", "--ops", *OPS, *dtypes]
+    counters = [PYTHON, "-m", "benchmarks.counters", "--ops", *OPS, *COUNTED, *dtypes]
     counters += ["--out", str(out / "counters.json")]
     rounds = ("--rounds", "8", "--training")
     plot = [PYTHON, "-m", "benchmarks.plot", str(out / "cuda.json"), "--out", str(out)]
     bench = benchmark(out / "cuda", *rounds, *dtypes, "--sizes", *SIZES, LARGEST)
     return [
-        Step("counters", counters, 100),
+        *(of_parameters(out / f"{name}.json", name) for name in PARAMETERS),
+        Step("counters", counters, 120),
         Step("benchmark", bench, 260),
         Step("plot", plot, 60),
     ]

@@ -73,8 +73,8 @@ class GroupRun {
   // Bytes of an image as the numbers in [-1, 1] that they stand for.
   const T* scaled(int n, const T* target, T* out) const {
     if (!a_.has_channels || target_.storage != Storage::kByte) return target;
-    const T half = static_cast<T>(1. / (a_.numbers[0] - 1.));
-    for (int i = 0; i < n; ++i) out[i] = DiscretizedLogisticMixture::middle_of(target[i], half);
+    const Bins<T> bins(a_.numbers[0], a_.numbers[1]);
+    for (int i = 0; i < n; ++i) out[i] = DiscretizedLogisticMixture::middle_of(target[i], bins);
     return out;
   }
 

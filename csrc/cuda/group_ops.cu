@@ -1,9 +1,8 @@
-// The ops of groups.def, forward, backward and both in one pass: an element to a thread, which goes
-// through its parameters twice where there are gradients. Words moved per parameter: one, and with
-// gradients two more, since what is read again is in a cache only where there are few parameters.
-#include "../ops/groups.h"
-#include "reduce.cuh"
-#include "series.cuh"
+// The ops of groups.def, forward, backward and both in one pass. Classes are in classes.cuh; of a
+// mixture an element is for a thread, which goes through its parameters twice where there are
+// gradients. Words moved per parameter: one, and with gradients two more, since what is read again
+// is in a cache only where there are few parameters.
+#include "classes.cuh"
 
 namespace vae_ext {
 namespace {
@@ -36,34 +35,9 @@ struct Options {
   }
 };
 
+// The value, and where kGradient the gradients for the incoming one g.
 template <class F>
 struct OfElement;
-
-// The value, and where kGradient the gradients for the incoming one g.
-template <>
-struct OfElement<Categorical> {
-  template <bool kGradient, class T>
-  VAE_EXT_DEVICE static T run(const Options& options, const Entries<T>& logits,
-                              const Entries<T>& targets, T g, const Entries<T>& d) {
-    const int count = options.count;
-    const T target = targets[0];
-    const bool known = Categorical::is_class(target, static_cast<T>(count));
-    const int chosen = known ? static_cast<int>(target) : 0;
-    LogSum<T> sum = LogSum<T>::of(logits[0]);
-#pragma unroll 4
-    for (int k = 1; k < count; ++k) sum = sum.with(logits[k]);
-    const T logit = known ? logits[chosen] : T(NAN);
-    if constexpr (kGradient) {
-      const T factor = sum.factor(), by = known ? g : T(NAN);
-#pragma unroll 4
-      for (int k = 0; k < count; ++k) {
-        const T x = logits[k];
-        d.set(k, k == chosen ? by * sum.rest(x, factor) : -(by * sum.share(x, factor)));
-      }
-    }
-    return sum.log_share(logit);
-  }
-};
 
 template <>
 struct OfElement<DiscretizedLogisticMixture> {
@@ -87,7 +61,7 @@ struct OfElement<DiscretizedLogisticMixture> {
 #pragma unroll
     for (int c = 0; c < C; ++c) {
       x[c] = targets[c];
-      if (options.bytes) x[c] = F::middle_of(x[c], bins.half);
+      if (options.bytes) x[c] = F::middle_of(x[c], bins);
       if (F::refused(x[c])) x[c] = T(NAN);
     }
     const auto read = [&](int m, T(&p)[P]) {
@@ -201,9 +175,29 @@ struct BodyOf {
 
 template <class F, bool kGradient>
 Tensor values_of(const GroupArguments& a, const Tensor* gradient, const Operand& incoming) {
-  return reduced<BodyOf<F, kGradient>::template Sums>(
-      Launcher(a.parameters), a.result.plan, a.result.dtype, a.parameters,
-      inputs_of<F, kGradient>(a, gradient, incoming));
+  if constexpr (F::kClasses) {
+    return classes_of(a, gradient, incoming);
+  } else {
+    return reduced<BodyOf<F, kGradient>::template Sums>(
+        Launcher(a.parameters), a.result.plan, a.result.dtype, a.parameters,
+        inputs_of<F, kGradient>(a, gradient, incoming));
+  }
+}
+
+template <class F>
+void gradients_of(const GroupArguments& a, const Tensor& gradient, const Operand& incoming) {
+  const Launcher launcher(a.parameters);
+  if constexpr (F::kClasses) {
+    launch_classes(launcher, a, Classes(a, &gradient, incoming, nullptr), true);
+  } else {
+    const auto fill = inputs_of<F, true>(a, &gradient, incoming);
+    launch_elementwise(launcher, a.result.plan.numel, a.parameters.scalar_type(), a.is_double(),
+                       [&](int width) {
+                         GroupBody<F, 0, true> body;
+                         fill(body, width);
+                         return body;
+                       });
+  }
 }
 
 template <class F>
@@ -219,14 +213,7 @@ void backward(Stack& stack) {
   const OutputMask mask(stack.take_int());
   const Tensor found = a.allocate_gradient(mask);
   if (mask[0]) {
-    const Operand incoming = Operand::gradient(grad, a.result.plan, a.elements(), 1);
-    const auto fill = inputs_of<F, true>(a, &found, incoming);
-    launch_elementwise(Launcher(a.parameters), a.result.plan.numel, a.parameters.scalar_type(),
-                       a.is_double(), [&](int width) {
-                         GroupBody<F, 0, true> body;
-                         fill(body, width);
-                         return body;
-                       });
+    gradients_of<F>(a, found, Operand::gradient(grad, a.result.plan, a.elements(), 1));
   }
   a.give_gradients(stack, 0, found);
 }

@@ -29,7 +29,7 @@ class Launcher {
 #else
   explicit Launcher(const Tensor& on) : guard_(device_index(on)) {
     void* stream = nullptr;
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device_index(on), &stream));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device_index(on), &stream));
     stream_ = static_cast<cudaStream_t>(stream);
   }
 #endif

@@ -1,51 +1,50 @@
-// The log-density of a mixture of diagonal Gaussians and its gradients: a block to an event, whose
-// threads take the components, or to a component, whose threads take the events. Nothing of the
-// size events x components is in memory: what a component weighs is computed again for each
-// gradient, a chunk at a time in shared memory.
+// The log-density of a mixture of diagonal Gaussians and its gradients: threads have events or
+// components, and go through a slice of those on the other side. Nothing of the size events x
+// components is in memory: what a component weighs is computed again for each gradient, a chunk at
+// a time in shared memory.
+#include "deal.cuh"
 #include "mixture.cuh"
 
 namespace vae_ext {
 namespace {
 
-constexpr int kShares = 1024;  // of a block, in shared memory
+// Which unit of a group a thread has, and of a part of its partners which slice.
+struct Place {
+  int64_t unit, group, part;
+  bool inside;
 
-// The largest of a block, in every thread; NaN counts as small.
-VAE_EXT_DEVICE double block_largest(double x) {
-  __shared__ double warps[kThreads / 32];
-#pragma unroll
-  for (int mask = 16; mask > 0; mask /= 2) {
-    const double other = __shfl_xor_sync(0xffffffffu, x, mask);
-    x = other > x ? other : x;
+  VAE_EXT_DEVICE Place(const Deal& deal, int64_t units, int64_t groups) {
+    const int64_t across = (units + deal.units() - 1) / deal.units(), rest = blockIdx.x / across;
+    unit = (blockIdx.x - rest * across) * deal.units() + deal.unit();
+    inside = unit < units;
+    group = rest % groups;
+    part = rest / groups;
   }
-  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = x;
-  __syncthreads();
-#pragma unroll
-  for (int w = 0; w < kThreads / 32; ++w) x = warps[w] > x ? warps[w] : x;
-  __syncthreads();  // before the next call writes there
-  return x;
-}
+};
 
-// A block to an event of a group.
 template <class T>
 __global__ void __launch_bounds__(kThreads, 2)
-    density_kernel(VAE_EXT_PARAMETER Mixture<T> m, T* value, double* wide) {
-  const int64_t row = blockIdx.x / m.groups, group = blockIdx.x % m.groups;
+    density_kernel(VAE_EXT_PARAMETER Mixture<T> m, Deal deal, T* value, double* wide) {
+  __shared__ double largest_of[kThreads], sum_of[kThreads];
+  const Place place(deal, m.rows, m.groups);
+  const int slices = deal.slices();
   // So low that nothing is below it but -inf, from which it can be subtracted.
   double most = -0x1.fffffffffffffp+1023;
   T others = T(0);
-  for (int64_t k = threadIdx.x; k < m.components; k += kThreads) {
-    const double term = m.term(row, k, group);
+  for (int64_t k = deal.slice(); place.inside && k < m.components; k += slices) {
+    const double term = m.term(place.unit, k, place.group);
     const T e = exp_beside_one(static_cast<T>(-fabs(term - most)));
     others = term > most ? multiply_add(others, e, T(1)) : others + e;
     most = term > most ? term : most;
   }
-  const double largest = block_largest(most);
-  const double sum =
-      block_sum(static_cast<double>(others * exp_beside_one(static_cast<T>(most - largest))));
-  if (threadIdx.x != 0) return;
+  const double largest = deal.all(most, largest_of, Larger());
+  const double own = static_cast<double>(others * exp_beside_one(static_cast<T>(most - largest)));
+  const double sum = deal.all(own, sum_of, Plus());
+  if (deal.slice() != 0 || !place.inside) return;
   const double found = largest + log(sum);
-  wide[blockIdx.x] = found;
-  value[blockIdx.x] = static_cast<T>(found);
+  const int64_t at = place.unit * m.groups + place.group;
+  wide[at] = found;
+  value[at] = static_cast<T>(found);
 }
 
 // What came in for an event of a group.
@@ -64,41 +63,6 @@ VAE_EXT_DEVICE T share(const Mixture<T>& m, const Incoming& in, int64_t row, int
   return g * share_of<T>(m.term(row, component, group), in.log_sum[row * m.groups + group]);
 }
 
-VAE_EXT_DEVICE double warp_sum(double x) {
-#pragma unroll
-  for (int mask = 16; mask > 0; mask /= 2) x += __shfl_xor_sync(0xffffffffu, x, mask);
-  return x;
-}
-
-// A block to an event of a group, a warp to a dimension: out [events][groups][dims].
-template <class T>
-__global__ void __launch_bounds__(kThreads, 2)
-    by_z_kernel(VAE_EXT_PARAMETER Mixture<T> m, VAE_EXT_PARAMETER Incoming in, double* out) {
-  __shared__ T shares[kShares];
-  const int64_t row = blockIdx.x / m.groups, group = blockIdx.x % m.groups;
-  const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
-  double* const sums = out + static_cast<int64_t>(blockIdx.x) * m.dims;
-  for (int64_t first = 0; first < m.components; first += kShares) {
-    const int n = static_cast<int>(smaller(kShares, m.components - first));
-    for (int k = static_cast<int>(threadIdx.x); k < n; k += kThreads) {
-      shares[k] = share(m, in, row, first + k, group);
-    }
-    __syncthreads();
-    for (int64_t d = warp; d < m.dims; d += kThreads / 32) {
-      const int64_t at = (group * m.dims + d) * m.components + first;
-      const T x = m.z[(group * m.dims + d) * m.rows + row];
-      T sum = T(0);
-      for (int k = lane; k < n; k += 32) {
-        const T s = m.inverse[at + k];
-        sum = multiply_add(shares[k] * s, (m.means[at + k] - x) * s, sum);
-      }
-      const double total = warp_sum(static_cast<double>(sum));
-      if (lane == 0) sums[d] = first == 0 ? total : sums[d] + total;
-    }
-    __syncthreads();
-  }
-}
-
 // A thread to an event and a component: the gradient by the log-weights that each event has of its
 // own, which all of its groups share.
 template <class T>
@@ -114,75 +78,107 @@ __global__ void __launch_bounds__(kThreads, 2)
   to.write({0, row, component}, sum);
 }
 
-// What the parameters' gradients are added up in: by parts of the events.
+// What the gradients of units are added up in, by parts of their partners.
 struct Parts {
-  double *by_mean, *by_logvar;  // [parts][groups][dims][components]
-  double* by_weight;            // [parts][groups][components]
-  int64_t size;                 // events of each
+  double *first, *second;  // [parts][groups][dims][units]: by z; or by mean, and by logvar
+  double* by_weight;       // [parts][groups][units], of components
+  int64_t size;            // partners of each
 };
 
-// A block to a component of a group and a part of the events, a warp to a dimension.
+// Of a thread, in shared memory.
 template <class T>
+constexpr int kSharesOf = 128 / sizeof(T);
+
+// kOfEvents: by z, the partners being components; else by the components' parameters, the partners
+// being events. A thread adds up its own slice, a dimension at a time, and the first of a unit what
+// all its slices have.
+template <class T, bool kOfEvents>
 __global__ void __launch_bounds__(kThreads, 2)
-    by_parameters_kernel(VAE_EXT_PARAMETER Mixture<T> m, VAE_EXT_PARAMETER Incoming in,
-                         VAE_EXT_PARAMETER Parts parts) {
-  __shared__ T shares[kShares];
-  const int64_t component = blockIdx.x % m.components, rest = blockIdx.x / m.components;
-  const int64_t group = rest % m.groups, part = rest / m.groups;
-  const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
-  const int64_t begin = part * parts.size, end = smaller(begin + parts.size, m.rows);
+    gradients_kernel(VAE_EXT_PARAMETER Mixture<T> m, VAE_EXT_PARAMETER Incoming in, Deal deal,
+                     VAE_EXT_PARAMETER Parts parts) {
+  constexpr int kShares = kSharesOf<T>, kSums = kOfEvents ? 1 : 2;
+  __shared__ T shares[kShares * kThreads];
+  __shared__ double memory[2][kSums][kThreads];
+  T* const own = shares + threadIdx.x;
+  const int64_t units = kOfEvents ? m.rows : m.components;
+  const Place place(deal, units, m.groups);
+  const int slice = deal.slice(), slices = deal.slices();
+  const bool leads = place.inside && slice == 0;
+  const int64_t begin = place.part * parts.size;
+  const int64_t end = smaller(begin + parts.size, kOfEvents ? m.components : m.rows);
+  const int64_t of_part = (place.part * m.groups + place.group) * units;
   double weight = 0;
-  for (int64_t first = begin; first < end; first += kShares) {
-    const int n = static_cast<int>(smaller(kShares, end - first));
-    for (int i = static_cast<int>(threadIdx.x); i < n; i += kThreads) {
-      shares[i] = share(m, in, first + i, component, group);
-      weight += static_cast<double>(shares[i]);
+  int turn = 0;  // of the memory, so that one barrier a dimension is enough
+  int64_t first = begin;
+  do {  // once, even if there are no partners: the sums are written
+    int n = 0;
+    for (int64_t k = first + slice; place.inside && n < kShares && k < end; k += slices) {
+      const int64_t row = kOfEvents ? place.unit : k, component = kOfEvents ? k : place.unit;
+      const T s = share(m, in, row, component, place.group);
+      own[n++ * kThreads] = s;
+      if (!kOfEvents) weight += static_cast<double>(s);
     }
-    __syncthreads();
-    for (int64_t d = warp; d < m.dims; d += kThreads / 32) {
-      const int64_t of_group = group * m.dims + d, at = of_group * m.components + component;
-      const T mean = m.means[at], s = m.inverse[at];
-      T by_mean = T(0), by_logvar = T(0);
-      for (int i = lane; i < n; i += 32) {
-        const T t = (m.z[of_group * m.rows + first + i] - mean) * s;
-        by_mean = multiply_add(shares[i], t, by_mean);
-        by_logvar = multiply_add(shares[i], multiply_add(t, t, T(-1)), by_logvar);
+    for (int64_t d = 0; d < m.dims; ++d) {
+      const int64_t of_group = place.group * m.dims + d;
+      const T* const z = m.z + of_group * m.rows;
+      const T* const means = m.means + of_group * m.components;
+      const T* const inverse = m.inverse + of_group * m.components;
+      double sums[kSums];
+      double scale = 1;
+      if constexpr (kOfEvents) {
+        const T x = place.inside ? z[place.unit] : T(0);
+        T sum = T(0);
+#pragma unroll 4
+        for (int i = 0; i < n; ++i) {
+          const int64_t k = first + slice + int64_t{i} * slices;
+          const T s = inverse[k];
+          sum = multiply_add(own[i * kThreads] * s, (means[k] - x) * s, sum);
+        }
+        sums[0] = static_cast<double>(sum);
+      } else {
+        const T mean = place.inside ? means[place.unit] : T(0);
+        const T s = place.inside ? inverse[place.unit] : T(0);
+        T by_mean = T(0), by_logvar = T(0);
+#pragma unroll 4
+        for (int i = 0; i < n; ++i) {
+          const T t = (z[first + slice + int64_t{i} * slices] - mean) * s, w = own[i * kThreads];
+          by_mean = multiply_add(w, t, by_mean);
+          by_logvar = multiply_add(w, multiply_add(t, t, T(-1)), by_logvar);
+        }
+        sums[0] = static_cast<double>(by_mean);
+        sums[1] = static_cast<double>(by_logvar);
+        scale = static_cast<double>(s);
       }
-      const double of_mean = warp_sum(static_cast<double>(by_mean));
-      const double of_logvar = warp_sum(static_cast<double>(by_logvar));
-      if (lane != 0) continue;
-      const int64_t to = part * m.groups * m.dims * m.components + at;
-      const double before[] = {first == begin ? 0 : parts.by_mean[to],
-                               first == begin ? 0 : parts.by_logvar[to]};
-      parts.by_mean[to] = before[0] + of_mean * static_cast<double>(s);
-      parts.by_logvar[to] = before[1] + 0.5 * of_logvar;
+#pragma unroll
+      for (int i = 0; i < kSums; ++i) sums[i] = deal.all(sums[i], memory[turn][i], Plus());
+      turn ^= 1;
+      if (!leads) continue;
+      const int64_t to = of_part * m.dims + d * units + place.unit;
+      const bool again = first != begin;
+      parts.first[to] = (again ? parts.first[to] : 0) + sums[0] * scale;
+      if constexpr (!kOfEvents) {
+        parts.second[to] = (again ? parts.second[to] : 0) + 0.5 * sums[1];
+      }
     }
+    first += int64_t{kShares} * slices;
+  } while (first < end);
+  if constexpr (!kOfEvents) {
     __syncthreads();
-  }
-  weight = block_sum(weight);
-  if (threadIdx.x == 0) parts.by_weight[blockIdx.x] = weight;
-  if (begin < end) return;
-  for (int64_t d = threadIdx.x; d < m.dims; d += kThreads) {
-    const int64_t to = ((part * m.groups + group) * m.dims + d) * m.components + component;
-    parts.by_mean[to] = parts.by_logvar[to] = 0;
+    weight = deal.all(weight, memory[0][0], Plus());
+    if (leads) parts.by_weight[of_part + place.unit] = weight;
   }
 }
 
-// The sum of parts [parts][numel], where it belongs in `to`: as [groups][dims][n], or in the order
-// of to itself.
-template <bool kTurned>
+// The sum of parts [parts][groups][dims][n] where it belongs. (Of weights, [1, 1, components], the
+// order is the same.)
+template <class = void>
 __global__ void __launch_bounds__(kThreads, 1)
     finish_kernel(const double* parts, int64_t count, int64_t numel, Cube to) {
   const int64_t i = place_of_thread();
   if (i >= numel) return;
   double sum = 0;
   for (int64_t p = 0; p < count; ++p) sum += parts[p * numel + i];
-  if (kTurned) {
-    to.write(to.turned(i), sum);
-  } else {
-    const int64_t row = i / to.dims;
-    to.write({row / to.groups, row % to.groups, i - row * to.dims}, sum);
-  }
+  to.write(to.turned(i), sum);
 }
 
 // ---- Ops --------------------------------------------------------------------------------------
@@ -191,8 +187,35 @@ template <class T>
 void forward(const MixtureArguments& a, const std::array<Tensor, 2>& out) {
   const Launcher launcher(a.z);
   const Turned<T> turned(launcher, a);
-  launcher(density_kernel<T>, a.rows * a.groups, turned.mixture(), data_of<T>(out[0]),
-           data_of<double>(out[1]));
+  const Deal deal(a.rows, a.groups, a.components);
+  launcher(density_kernel<T>, deal.blocks(a.rows, a.groups), turned.mixture(), deal,
+           data_of<T>(out[0]), data_of<double>(out[1]));
+}
+
+// What gradients_kernel() makes, and in how many parts.
+struct Sums {
+  Tensor first, second, by_weight;
+  int64_t count;
+};
+
+template <class T, bool kOfEvents>
+Sums gradients(const Launcher& launcher, const MixtureArguments& a, const Mixture<T>& m,
+               const Incoming& in) {
+  const int64_t units = kOfEvents ? a.rows : a.components;
+  const int64_t partners = std::max<int64_t>(kOfEvents ? a.components : a.rows, 1);
+  const Deal deal(units, a.groups, partners);
+  const int64_t blocks = deal.blocks(units, a.groups);
+  const int64_t chunks = ceil_div(partners, int64_t{deal.slices()} * kSharesOf<T>);
+  const int64_t wanted = ceil_div(SumPlan::kFewBlocks, std::max<int64_t>(blocks, 1));
+  const int64_t of_part = ceil_div(partners, std::min(wanted, chunks));
+  const int64_t count = ceil_div(partners, of_part), size = count * a.groups * units;
+  const auto sums = [&](int64_t numel) { return workspace(numel, ScalarType::Double, a.z); };
+  Sums found{sums(size * a.dims), sums(kOfEvents ? 0 : size * a.dims), sums(kOfEvents ? 0 : size),
+             count};
+  const Parts parts{data_of<double>(found.first), data_of<double>(found.second),
+                    data_of<double>(found.by_weight), of_part};
+  launcher(gradients_kernel<T, kOfEvents>, count * blocks, m, in, deal, parts);
+  return found;
 }
 
 template <class T>
@@ -200,40 +223,30 @@ void backward(const MixtureIncoming& from, const MixtureArguments& a, OutputMask
               const std::array<Tensor, 4>& out) {
   const Launcher launcher(a.z);
   const Turned<T> turned(launcher, a);
+  const Mixture<T> m = turned.mixture();
   const Incoming in{static_cast<char*>(const_cast<void*>(from.grad.const_data_ptr())),
                     storage_of(from.grad.scalar_type()), from.grad.strides()[0],
                     from.grad.strides()[1], data_of<double>(from.log_sum)};
-  const auto finish = [&](auto kernel, const Tensor& parts, int64_t count, const Cube& to) {
-    launcher(kernel, ceil_div(to.numel(), kThreads), data_of<const double>(parts), count,
+  const auto finish = [&](const Tensor& parts, int64_t count, const Cube& to) {
+    launcher(finish_kernel<>, ceil_div(to.numel(), kThreads), data_of<const double>(parts), count,
              to.numel(), to);
   };
   if (mask[0]) {
-    const Tensor sums = workspace(a.rows * a.groups * a.dims, ScalarType::Double, a.z);
-    launcher(by_z_kernel<T>, a.rows * a.groups, turned.mixture(), in, data_of<double>(sums));
-    finish(finish_kernel<false>, sums, 1, Cube(out[0]));
+    const Sums sums = gradients<T, true>(launcher, a, m, in);
+    finish(sums.first, sums.count, Cube(out[0]));
   }
   const bool by_row = a.weights_by_row();
   if (mask[3] && by_row) {
-    launcher(by_row_weights_kernel<T>, ceil_div(a.rows * a.components, kThreads), turned.mixture(),
-             in, Cube(torch::stable::unsqueeze(out[3], 0)));
+    launcher(by_row_weights_kernel<T>, ceil_div(a.rows * a.components, kThreads), m, in,
+             Cube(torch::stable::unsqueeze(out[3], 0)));
   }
   if (!mask[1] && !mask[2] && (!mask[3] || by_row)) return;
-  const int64_t units = a.groups * a.components, size = units * a.dims;
-  const int64_t wanted = std::min(ceil_div(SumPlan::kFewBlocks, std::max<int64_t>(units, 1)),
-                                  std::max<int64_t>(1, ceil_div(a.rows, kShares)));
-  const int64_t of_part = ceil_div(std::max<int64_t>(a.rows, 1), wanted);
-  const int64_t count = ceil_div(std::max<int64_t>(a.rows, 1), of_part);
-  const Tensor by_mean = workspace(count * size, ScalarType::Double, a.z);
-  const Tensor by_logvar = workspace(count * size, ScalarType::Double, a.z);
-  const Tensor by_weight = workspace(count * units, ScalarType::Double, a.z);
-  const Parts parts{data_of<double>(by_mean), data_of<double>(by_logvar),
-                    data_of<double>(by_weight), of_part};
-  launcher(by_parameters_kernel<T>, count * units, turned.mixture(), in, parts);
-  if (mask[1]) finish(finish_kernel<true>, by_mean, count, Cube(out[1]));
-  if (mask[2]) finish(finish_kernel<true>, by_logvar, count, Cube(out[2]));
-  if (mask[3] && !by_row) {  // [1, components], of all groups
-    const Tensor cube = torch::stable::unsqueeze(out[3], 0);
-    finish(finish_kernel<false>, by_weight, count * a.groups, Cube(cube));
+  const Sums sums = gradients<T, false>(launcher, a, m, in);
+  if (mask[1]) finish(sums.first, sums.count, Cube(out[1]));
+  if (mask[2]) finish(sums.second, sums.count, Cube(out[2]));
+  // [1, components], of all groups.
+  if (mask[3] && !by_row) {
+    finish(sums.by_weight, sums.count * a.groups, Cube(torch::stable::unsqueeze(out[3], 0)));
   }
 }
 

@@ -48,10 +48,11 @@ struct DiscretizedLogisticMixture {
     return fabs(target) > T(1);
   }
 
-  // The middle of the bin that a byte is the number of, half a bin being so wide.
+  // The middle of the bin that a byte is the number of. It is within [-1, 1] however that is
+  // rounded: a product less 1, fused, would be beyond 1 for the last of 256.
   template <class T>
-  VAE_EXT_INLINE static T middle_of(T byte, T half) {
-    return byte * (T(2) * half) - T(1);
+  VAE_EXT_INLINE static T middle_of(T byte, const Bins<T>& bins) {
+    return (byte - bins.middle) * (T(2) * bins.half);
   }
 
   // Of one mixture: mean, log_scale and coefficient of each channel, in that order.

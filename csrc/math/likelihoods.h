@@ -146,11 +146,15 @@ struct StudentT {  // loc, target, df n, log_scale
       w = ratio(T(1), n);
       log1p_w = log_from_one(T(1) + w);
       distance = target - loc;
-      const T scaled = fabs(distance) * square_root(w);
-      r = mul_exp<kRange>(scaled, -log_scale);
+      const T root = square_root(w);
       s = mul_exp<kRange>(distance, -log_scale);
-      // Of two infinities the distance wins.
-      const T beyond = T(2) * (log_far(scaled) - (log_scale > T(1e30) ? T(1e30) : log_scale));
+      r = fabs(s) * root;
+      // log(r), by a distance that is lifted out of the subnormal numbers, of which a GPU's
+      // instruction has no logarithm. Of two infinities the distance wins.
+      const bool tiny = fabs(distance) < T(0x1p-60);
+      const T lifted = fabs(tiny ? distance * T(0x1p64) : distance) * root;
+      const T log_distance = log_far(lifted) - (tiny ? T(44.3614195558364998) : T(0));
+      const T beyond = T(2) * (log_distance - (log_scale > T(1e30) ? T(1e30) : log_scale));
       q = r > T(1e9) ? T(0) : (s * w) * s;
       const T near = log1p_of(q);
       log1p_q = r > T(1e9) ? beyond : near;

@@ -10,6 +10,7 @@ VAE_EXT_NAMESPACE_BEGIN
 
 template <class T>
 struct Bins {
+  T middle;     // number of the bin around 0, or between the two beside it
   T half;       // of a bin's width
   T log_width;  // and the rest of that, which T does not hold
   T log_width_rest;
@@ -18,6 +19,7 @@ struct Bins {
 
   Bins(double levels, double min_log_scale) {
     const double h = 1. / (levels - 1.), log_of_width = ::log(2. * h);
+    middle = static_cast<T>(0.5 * (levels - 1.));
     half = static_cast<T>(h);
     log_width = static_cast<T>(log_of_width);
     log_width_rest = static_cast<T>(log_of_width - static_cast<double>(log_width));

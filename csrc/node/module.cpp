@@ -181,7 +181,8 @@ int64_t declare(const std::string& name, bool with_gradients, std::vector<int64_
 
 }  // namespace
 
-PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
+// Ops are declared once, by the import, and only read after it.
+PYBIND11_MODULE(TORCH_EXTENSION_NAME, m, py::mod_gil_not_used()) {
   m.doc() = "The nodes of vae_ext's ops in autograd's graph, for one version of torch";
   m.def("declare", &declare, py::kw_only(), py::arg("name"), py::arg("with_gradients"),
         py::arg("scalars"), py::arg("served"), py::arg("first_saved"), py::arg("outputs"),

@@ -123,7 +123,8 @@ std::vector<std::string> simd_levels(bool supported_only) {
 
 }  // namespace
 
-PYBIND11_MODULE(_C, m) {
+// Nothing here or in the kernels is shared between threads but what atomics and locks hold.
+PYBIND11_MODULE(_C, m, pybind11::mod_gil_not_used()) {
   m.doc() = "Native kernels of vae_ext: importing this module registers torch.ops.vae_ext.*";
   m.attr("version") = VAE_EXT_VERSION;
   m.attr("compiler") = __VERSION__;
@@ -162,7 +163,7 @@ PYBIND11_MODULE(_C, m) {
         thread_local const auto* out = new torch::stable::Tensor(vae_ext::wrap_scalar(&seed));
         StableIValue stack[] = {torch::stable::detail::from(*out),
                                 torch::stable::detail::from(std::optional<int64_t>())};
-        STABLE_TORCH_ERROR_CODE_CHECK(
+        TORCH_ERROR_CODE_CHECK(
             torch_call_dispatcher("aten::random_", "", stack, TORCH_ABI_VERSION));
         torch::stable::detail::to<torch::stable::Tensor>(stack[0]);  // owned: the result
         return seed;

@@ -7,6 +7,7 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
+#include <torch/headeronly/util/shim_utils.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -81,19 +82,19 @@ inline ScalarType arithmetic_type(ScalarType t) {
 
 inline int32_t device_index(const Tensor& t) {
   int32_t index = 0;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(t.get(), &index));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(t.get(), &index));
   return index;
 }
 
 inline Tensor empty_strided(const Shape& shape, const Shape& strides, ScalarType dtype,
                             const Tensor& like) {
   int32_t device_type = 0;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
   const auto dtype_code = torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype));
   AtenTensorHandle handle = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(shape.size()),
-                                                         shape.data(), strides.data(), dtype_code,
-                                                         device_type, device_index(like), &handle));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(shape.size()), shape.data(),
+                                                  strides.data(), dtype_code, device_type,
+                                                  device_index(like), &handle));
   return Tensor(handle);
 }
 
@@ -174,7 +175,7 @@ inline Tensor sum_to(const Tensor& gradient, const Tensor& input) {
 // A 0-dimensional CPU tensor over a number that the caller owns.
 inline Tensor wrap_scalar(int64_t* value) {
   AtenTensorHandle handle = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(
+  TORCH_ERROR_CODE_CHECK(
       aoti_torch_create_tensor_from_blob(value, 0, nullptr, nullptr, 0, aoti_torch_dtype_int64(),
                                          aoti_torch_device_type_cpu(), 0, &handle));
   return Tensor(handle);

@@ -89,7 +89,8 @@ def discretized_logistic_mixture_terms(
     kinds = 2 if channels == 1 else 3
     mixtures = parameters.shape[0] // (1 + kinds * channels)
     if not target.is_floating_point():
-        target = target.to(parameters.dtype) * (2 / (levels - 1)) - 1
+        # However it is rounded, within [-1, 1]: fused, a product less 1 need not be.
+        target = (target.to(parameters.dtype) - (levels - 1) / 2) * (2 / (levels - 1))
     # Where nobody can refuse a target that is no pixel it becomes NaN.
     x = target.masked_fill((target < -1) | (target > 1), math.nan)
     half = 1 / (levels - 1)

@@ -130,6 +130,16 @@ void fsetp(Warp& w, const Instruction& i, Lanes on) {
   set_predicates(w, i, on, a, b);
 }
 
+void fset(Warp& w, const Instruction& i, Lanes on) {
+  FloatRow a, b;
+  floats(w, i[1], a, i.has(kFlush));
+  floats(w, i[2], b, i.has(kFlush));
+  const Lanes found = lanes_where([&](int l) { return holds(i.compare, a[l], b[l]); });
+  const Lanes both = combined(i, found, predicates(w, i[3]));
+  for (int l = 0; l < kLanes; ++l) a[l] = (both >> l & 1) != 0 ? 1.f : 0.f;
+  write_floats(w, i[0], a, on);
+}
+
 // Whether a quotient needs the slow path: exponents at the ends of the range.
 void fchk(Warp& w, const Instruction& i, Lanes on) {
   Row a_, b_;
@@ -145,10 +155,12 @@ void fchk(Warp& w, const Instruction& i, Lanes on) {
 
 void mufu(Warp& w, const Instruction& i, Lanes on) {
   Row scratch, out;
-  if (i.function.ends_with("64H")) {  // of the upper half of a double
+  if (i.function.ends_with("64H")) {  // of the upper half of a double, or one that is written out
+    const bool written = i[1].kind == Kind::kImmediate;
     const uint32_t* high = raw(w, i[1], scratch);
     for (int l = 0; l < kLanes; ++l) {
-      const double x = std::bit_cast<double>(static_cast<uint64_t>(high[l]) << 32);
+      const double x =
+          written ? i[1].number : std::bit_cast<double>(static_cast<uint64_t>(high[l]) << 32);
       const double y = i.function == "RCP64H" ? 1. / x : 1. / std::sqrt(x);
       out[l] = static_cast<uint32_t>(std::bit_cast<uint64_t>(y) >> 32);
     }
@@ -156,7 +168,7 @@ void mufu(Warp& w, const Instruction& i, Lanes on) {
     return;
   }
   FloatRow x;
-  floats(w, i[1], x);
+  floats(w, i[1], x, true);  // of a subnormal number it takes 0, whatever the mode
   for (int l = 0; l < kLanes; ++l) {
     if ((on >> l & 1) == 0) continue;
     auto y = static_cast<float>(special_function(i, x[l]));

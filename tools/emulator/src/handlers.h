@@ -12,7 +12,8 @@ Run iadd3, imad, isetp, lea, shf, iabs, viadd, vimnmx, viaddmnmx, nop;
 // logic.cpp
 Run lop3, plop3, sel, prmt, p2r, r2p, mov, popc;
 // floats.cpp
-Run fadd, fmul, ffma, fsel, fmnmx, fsetp, fchk, mufu, hfma2, frnd, dadd, dmul, dfma, dmnmx, dsetp;
+Run fadd, fmul, ffma, fsel, fmnmx, fset, fsetp, fchk, mufu, hfma2, frnd, dadd, dmul, dfma, dmnmx,
+    dsetp;
 // conversions.cpp
 Run f2f, f2fp, hadd2, f2i, i2f;
 // memory.cpp

@@ -22,35 +22,12 @@ const std::map<std::string_view, uint32_t> kModifiers = {
 
 // What changes nothing that is emulated: hints, names of operations that the opcode has already.
 const std::map<std::string_view, int> kWithoutEffect = {
-    {"MOV", 0},
-    {"SHL", 0},
-    {"IADD", 0},
-    {"LUT", 0},
-    {"MMA", 0},
-    {"E", 0},
-    {"REL", 0},
-    {"NOINC", 0},
-    {"NODEC", 0},
-    {"SYNC", 0},
-    {"ALL", 0},
-    {"NTZ", 0},
-    {"BFLY", 0},
-    {"IDX", 0},
-    {"ALIGNED", 0},
-    {"CONSTANT", 0},
-    {"PACK_AB", 0},
-    {"ROUND", 0},
-    {"DEFER_BLOCKING", 0},
-    {"RN", 0},
-    {"STRONG", 0},
-    {"GPU", 0},
-    {"DIV", 0},
-    {"COLLECTIVE", 0},
-    {"CONV", 0},
-    {"PR", 0},
-    {"32", 0},
-    {"B32", 0},
-    {"EF", 0},
+    {"MOV", 0},      {"SHL", 0},    {"IADD", 0},    {"LUT", 0},   {"MMA", 0},
+    {"E", 0},        {"REL", 0},    {"NOINC", 0},   {"NODEC", 0}, {"SYNC", 0},
+    {"ALL", 0},      {"NTZ", 0},    {"BFLY", 0},    {"IDX", 0},   {"ALIGNED", 0},
+    {"CONSTANT", 0}, {"BF", 0},     {"PACK_AB", 0}, {"ROUND", 0}, {"DEFER_BLOCKING", 0},
+    {"RN", 0},       {"STRONG", 0}, {"GPU", 0},     {"DIV", 0},   {"COLLECTIVE", 0},
+    {"CONV", 0},     {"PR", 0},     {"32", 0},      {"B32", 0},   {"EF", 0},
     {"EL", 0},
 };
 
@@ -208,7 +185,7 @@ Operand parse_operand(std::string_view s) {
 }
 
 void parse_modifier(std::string_view m, Instruction& i) {
-  const bool compares = i.opcode.ends_with("SETP");
+  const bool compares = i.opcode.ends_with("SETP") || i.opcode == "FSET";
   if (compares && kComparisons.contains(m)) {
     i.compare = kComparisons.at(m);
   } else if (compares && kCombinations.contains(m)) {

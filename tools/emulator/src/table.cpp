@@ -44,6 +44,7 @@ const std::map<std::string_view, Entry> kTable = {
     {"HADD2", {hadd2, Pipe::kFma, "d = a float16 as a float"}},
     {"FSEL", {fsel, Pipe::kAlu, "d = p ? a : b"}},
     {"FMNMX", {fmnmx, Pipe::kAlu, "d = p ? min(a, b) : max(a, b); .NAN: NaN if one is"}},
+    {"FSET", {fset, Pipe::kAlu, "d = (a ? b) op p ? 1 : 0, as floats: .BF"}},
     {"FSETP", {fsetp, Pipe::kAlu, "p, q = (a ? b) op r, not (a ? b) op r"}},
     {"FCHK", {fchk, Pipe::kXu, "p = whether a / b needs the slow path"}},
     {"MUFU", {mufu, Pipe::kXu, "d = RCP, RSQ, SQRT, EX2, LG2, SIN, COS or TANH of a"}},
