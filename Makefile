@@ -85,6 +85,7 @@ check-install: $(VENV)/base.stamp
 pictures: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks.cpu_page
 	$(BIN)/python -m benchmarks.gpu_page
+	$(BIN)/python -m benchmarks.numbers
 	$(BIN)/python -m benchmarks.plot benchmarks/results/cpu-*-float32.json --out docs/pictures
 
 # The suite on another torch, by the library that was built with the pinned one, and by nodes of its

@@ -101,11 +101,15 @@ def single_cells() -> str:
 
 
 def losses(name: str, what: str) -> str:
-    """Of images.py, priors.py and models.py: the loss alone, and steps with its share."""
+    """Of images.py, priors.py and models.py: the loss alone, and steps with its share. Where there
+    is a copy of what the loss must move, its part of our time."""
     head, rows = [what], []
+    found = [document(f"{name}-{level}")["results"] for level in LEVELS]
+    copies = any("copy" in row["times"] for row in found[0])
     for level in LEVELS.values():
         head += [f"{level}: ms", *(f"{b} / ours" for b in ("eager", "compile")), "usual share"]
-    for pair in zip(*(document(f"{name}-{level}")["results"] for level in LEVELS), strict=True):
+        head += ["copy"] * copies
+    for pair in zip(*found, strict=True):
         cells = [pair[0]["what"]]
         for row in pair:
             times = row["times"]
@@ -113,6 +117,9 @@ def losses(name: str, what: str) -> str:
             cells += [ratio(row, b) for b in ("eager", "compile")]
             without = times.get("none", {"p50": 0.0})["p50"]
             cells.append(f"{100 * (1 - without / times['eager']['p50']):.0f} %")
+            if copies:
+                copy = times.get("copy", {"p50": 0.0})["p50"]
+                cells.append(f"{100 * copy / times['vae_ext']['p50']:.0f} %" if copy else "–")
         rows.append(cells)
     return lines(head, rows, 1)
 

@@ -106,7 +106,9 @@ def loss_alone(kind: str, batch: int) -> dict[str, Step]:
     def of(loss: Loss) -> Step:
         return lambda: torch.autograd.grad(-loss(parameters, pixels), parameters)
 
-    return {name: of(loss) for name, loss in contenders(kind).items()}
+    # What reads the parameters once and writes as many gradients takes at least.
+    copy: dict[str, Step] = {"copy": parameters.detach().clone}
+    return {name: of(loss) for name, loss in contenders(kind).items()} | copy
 
 
 def training_step(kind: str, batch: int) -> dict[str, Step]:

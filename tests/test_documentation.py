@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import vae_ext
-from benchmarks import cpu_page, gpu_page, table
+from benchmarks import cpu_page, gpu_page, numbers, table
 from tests.rows import public
 from tests.test_modes import FORWARD
 from tests.test_onnx import REFUSED as ONNX_REFUSED
@@ -98,6 +98,51 @@ def test_the_tables_of_the_cpu(name: str) -> None:
     """As `python -m benchmarks.cpu_page` writes them from the results."""
     text = (ROOT / name).read_text()
     assert cpu_page.page(name, text) == text
+
+
+# Numbers with a unit that are no measurements: limits, quantiles, definitions.
+NO_MEASUREMENTS = {
+    "README.md": (),
+    "docs/cpu.md": (
+        "noise, 3 %",
+        "costs more than 3 % of",
+        "0.25 %",
+        "from 32 MB on",
+        "of 2 MB",
+        "take 80 instructions",
+    ),
+    "docs/gains.md": ("0.25 %",),
+    "docs/emulator.md": (
+        "to\n0.01 %",
+        "costs more than 3 %",
+        "can reach 95 %",
+        "is 10 instructions",
+    ),
+    "docs/gpu.md": ("80GB", "reaches 100 %"),
+    "docs/integrations.md": ("80 % quantiles",),
+    "docs/rng-battery.md": ("0.5 %", "0.00005 %"),
+}
+UNITS = r"(?:×(?! ?\d)|%|µs\b|ms\b|MB\b|GB\b|instructions\b|times\b)"
+MEASURED = re.compile(rf"(?<![\d×] )\d[\d.,]*(?: (?:to|and) \d[\d.,]*)? ?{UNITS}")
+
+
+@pytest.mark.parametrize("page", numbers.pages(), ids=lambda path: path.name)
+def test_numbers_are_read_from_results(page: Path) -> None:
+    """As `python -m benchmarks.numbers` writes them; and what looks like a measurement in the text
+    is one of them. Tables are held to their results above."""
+    text = page.read_text()
+    assert numbers.filled(text) == text
+    assert not re.search(r"^\s*<!-- =", text, re.MULTILINE), "a line that begins so is no text"
+    name = str(page.relative_to(ROOT))
+    plain = re.sub(
+        r"```.*?```|<!-- (\w[\w -]*) -->.*?<!-- end of \1 -->", "", text, flags=re.DOTALL
+    )
+    plain = numbers.MARKED.sub("", plain)
+    for exempt in NO_MEASUREMENTS.get(name, ()):
+        assert exempt in plain, f"{exempt!r} is no longer there"
+        plain = plain.replace(exempt, "")
+    lines = [line for line in plain.splitlines() if not line.startswith(("|", "    "))]
+    assert not MEASURED.findall("\n".join(lines))
 
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
