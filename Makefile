@@ -11,7 +11,7 @@ NATIVE_SOURCES := $(shell find csrc -type f -not -name "*.py" -not -name "*.pyc"
 EMULATOR_SOURCES := $(wildcard tools/emulator/src/*.cpp tools/emulator/src/*.h)
 
 .PHONY: demo demo-distributed check test cuda gpu-check lint format check-install bench bench-compare pictures clean
-.PHONY: accuracy sanitize mutants rng-battery check-torch test-integrations cuda-emulate count docs site-check arm wheel
+.PHONY: accuracy sanitize mutants rng-battery check-torch test-integrations cuda-emulate count docs site-check arm compilers wheel
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python examples/train_vae.py $(ARGS)
@@ -34,7 +34,7 @@ accuracy: $(VENV)/test.stamp
 	$(BIN)/python -m tests.accuracy --out docs $(ARGS)
 
 sanitize: $(VENV)/test.stamp
-	$(BIN)/python tools/sanitize.py $(ARGS)
+	$(BIN)/python -m tools.sanitize $(ARGS)
 
 mutants: $(VENV)/test.stamp
 	$(BIN)/python tools/mutants.py $(ARGS)
@@ -56,6 +56,11 @@ cuda-emulate: $(VENV)/test.stamp $(VENV)/emulator.stamp cuda
 # The kernels' portable level on aarch64, by a cross compiler and qemu, without torch.
 arm: $(VENV)/test.stamp
 	$(BIN)/python -m tools.other_processor $(ARGS)
+
+# The package by other compilers, and the kernels' tests on it: make compilers COMPILERS=g++-11, say.
+COMPILERS ?= clang++-16
+compilers: $(VENV)/test.stamp
+	$(BIN)/python -m tools.other_compiler $(COMPILERS) $(ARGS)
 
 # The instructions of the CPU's kernels, held to the committed budget: needs valgrind.
 count: $(VENV)/native.stamp
@@ -89,13 +94,15 @@ pictures: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks.plot benchmarks/results/cpu-*-float32.json --out docs/pictures
 
 # The suite on another torch, by the library that was built with the pinned one, and by nodes of its
-# own: make check-torch TORCH=2.10.0, say. Other versions than the pinned are downloads of several GB.
+# own; and that the library can be built with it: make check-torch TORCH=2.10.0, say. Other versions than the pinned are downloads of several GB.
 TORCH ?= 2.14.1
 check-torch: $(VENV)/native.stamp
 	$(PYTHON) -m venv build/torch-$(TORCH)
 	build/torch-$(TORCH)/bin/python -m pip --disable-pip-version-check install --quiet torch==$(TORCH)
 	build/torch-$(TORCH)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps \
 		--require-hashes -r tools/requirements.txt
+	VAE_EXT_NODE=0 VAE_EXT_CUDA=0 build/torch-$(TORCH)/bin/python setup.py --quiet build_ext \
+		--build-lib build/torch-$(TORCH)/built --build-temp build/torch-$(TORCH)/objects
 	VAE_EXT_NATIVE=node VAE_EXT_NODE=1 build/torch-$(TORCH)/bin/python setup.py --quiet build_ext --inplace
 	PYTHONPATH=$(CURDIR) OMP_WAIT_POLICY=passive build/torch-$(TORCH)/bin/python -m pytest -n auto --maxprocesses 8 --dist worksteal \
 		--ignore tests/test_cuda_build.py $(ARGS)

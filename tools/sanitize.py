@@ -1,7 +1,7 @@
 """Build the native library under the address and undefined-behaviour sanitizers, see that they
 report a planted error, and run the tests that vary shapes, strides and values most.
 
-    python tools/sanitize.py [pytest arguments]
+    python -m tools.sanitize [pytest arguments]
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from tools.builds import ROOT, build, environment_of, run_tests, tests
+
 BUILD = ROOT / "build/sanitize"
 TESTS = [
     "properties",
@@ -45,33 +46,19 @@ def preloads() -> str:
 
 def environment() -> dict[str, str]:
     return {
-        **os.environ,
+        **environment_of(BUILD),
         "LD_PRELOAD": preloads(),
         # Python and torch keep memory to the end, which is no leak of ours.
         # What is allocated is full of 3.4e38, as tests/test_faults.py has it from glibc.
         "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=1:malloc_fill_byte=127:"
         "max_malloc_fill_size=4194304",
         "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
-        "PYTHONPATH": str(BUILD / "lib"),
-        "PYTHONDONTWRITEBYTECODE": "1",
     }
 
 
 def main() -> int:
-    build = ["setup.py", "--quiet", "build", "--build-lib", str(BUILD / "lib")]
-    build += ["--build-temp", str(BUILD / "temp")]
-    flags = {"VAE_EXT_SANITIZE": "1", "VAE_EXT_CUDA": "0"}
     print("building with -fsanitize=address,undefined ...", flush=True)
-    done = subprocess.run(
-        [sys.executable, *build],
-        cwd=ROOT,
-        env={**os.environ, **flags},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        print(done.stdout + done.stderr)
+    if not build(BUILD, {"VAE_EXT_SANITIZE": "1"}):
         return 1
 
     # Not from the checkout, whose library is not the sanitized one.
@@ -90,11 +77,8 @@ def main() -> int:
         print("the sanitizer did not report the planted error")
         return 1
     print("the planted read past the end is reported; now the tests", flush=True)
-
-    tests = [str(ROOT / f"tests/test_{name}.py") for name in TESTS]
     arguments = sys.argv[1:] or ["--hypothesis-profile=thorough"]
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not big", *tests, *arguments]
-    return subprocess.run(command, cwd=BUILD, env=env, check=False).returncode
+    return 0 if run_tests(BUILD, env, "-x", "-m", "not big", *tests(*TESTS), *arguments) else 1
 
 
 if __name__ == "__main__":
