@@ -149,7 +149,7 @@ def unit_dmean(m: Any, mean: Any, target: Any) -> Any:
             "```{eval-rst}\n.. autofunction:: vae_ext.unit_log_likelihood\n```\n\n",
         )
     ],
-    "CHANGELOG.md": [("- CPU kernels", "- `unit_log_likelihood`.\n")],
+    "CHANGELOG.md": [("## [0.2.0]", "- `unit_log_likelihood`.\n\n")],
 }
 TESTS = [
     *("parity", "gradients", "ops", "memory", "edges", "errors", "modes", "elbo", "layouts"),
