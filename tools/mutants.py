@@ -478,6 +478,13 @@ MUTANTS = [
         "accuracy",
     ),
     Mutant(
+        "Student's t of a subnormal distance, which has lost its digits",
+        "csrc/math/likelihoods.h",
+        "tiny ? distance * T(0x1p64) : distance",
+        "tiny ? distance * T(0x1p0) : distance",
+        "edges",
+    ),
+    Mutant(
         "a derivative by std without its factor 2",
         "csrc/math/scale.h",
         "return T(2) * by_logvar / scale;",
