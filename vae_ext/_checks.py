@@ -1,4 +1,5 @@
-"""Argument checks: the one place in Python where bad input is named, before any kernel starts."""
+"""Argument checks: bad input is named here, before any kernel starts. Those of samples are in
+_sample_checks.py."""
 
 from __future__ import annotations
 
@@ -267,61 +268,6 @@ def count(value: int | None, reduction: str) -> int | None:
     if value < 1:
         raise ValueError(f"count was {value}, expected at least 1")
     return value
-
-
-def noise(value: object, shape: Sequence[int]) -> None:
-    """A tensor of the shape of z."""
-    tensor("noise", value)
-    assert isinstance(value, Tensor)
-    if tuple(value.shape) != tuple(shape):
-        raise ValueError(
-            f"noise had shape {shape_text(value.shape)}, expected that of z, {shape_text(shape)}"
-        )
-
-
-def n_samples(value: int | None) -> int:
-    """The op's n_samples: 0 where there is no sample dimension."""
-    if value is None:
-        return 0
-    value = integer("n_samples", value)
-    if value < 1:
-        raise ValueError(f"n_samples was {value}, expected at least 1")
-    return value
-
-
-def word64(name: str, value: object) -> int:
-    """A 64-bit key or stream number; the op takes it as a signed integer of the same bits."""
-    value = integer(name, value)
-    if not -(2**63) <= value < 2**64:
-        raise ValueError(f"{name} was {value}, expected a 64-bit integer")
-    return value - 2**64 if value >= 2**63 else value
-
-
-def seed_tensor(seed: Tensor, device: torch.device) -> None:
-    if seed.dtype != torch.int64 or seed.ndim != 0:
-        raise TypeError(
-            f"seed was a tensor of dtype {seed.dtype} and shape {shape_text(seed.shape)}, expected "
-            "an int or a 0-dimensional int64 tensor"
-        )
-    if seed.device != device:
-        raise ValueError(f"seed was on {seed.device}, expected the device of mu, {device}")
-
-
-def samples_of(name: str, value: Tensor) -> int:
-    """Along the first dimension."""
-    if value.shape[0] == 0:
-        raise ValueError(f"{name} had no samples, expected at least one in its first dimension")
-    return value.shape[0]
-
-
-def same_events(events: Sequence[int], mu: Tensor, event_dims_: int | None) -> None:
-    """The target's, and those of mu."""
-    of_mu = mu.shape[: mu.ndim - event_dims(event_dims_, mu.ndim)]
-    if tuple(events) != tuple(of_mu):
-        raise ValueError(
-            f"target had events of shape {shape_text(events)} and mu of shape "
-            f"{shape_text(of_mu)}, expected the same"
-        )
 
 
 def scalar(name: str, value: float | Tensor) -> float | Tensor:

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from . import _checks as checks
+from . import _sample_checks as sample_checks
 from ._draw import Samples, draw
 from ._native.dispatch import differentiating_forward, is_dtensor
 
@@ -285,7 +286,7 @@ def log_evidence(
     chunk = checks.integer("chunk", chunk)
     if chunk < 1:
         raise ValueError(f"chunk was {chunk}, expected at least 1")
-    if checks.n_samples(n_samples) < 1:
+    if sample_checks.n_samples(n_samples) < 1:
         raise TypeError("n_samples was None, expected an int")
     total: Tensor | None = None
     for k, start in enumerate(range(0, n_samples, chunk)):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from . import _checks as checks
+from . import _sample_checks as sample_checks
 from ._native import library
 from ._reference import philox
 
@@ -24,7 +25,7 @@ def philox_words(n: int, seed: int, stream: int = 0) -> Tensor:
     n = checks.integer("n", n)
     if n < 0:
         raise ValueError(f"n was {n}, expected at least 0")
-    seed, stream = checks.word64("seed", seed), checks.word64("stream", stream)
+    seed, stream = sample_checks.word64("seed", seed), sample_checks.word64("stream", stream)
     cpu = torch.device("cpu")
     if not library.available:
         return philox.words(n, seed, stream, cpu)

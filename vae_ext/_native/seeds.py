@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks as checks
+from .. import _sample_checks as sample_checks
 from .._region import Region, places
 from . import library
 from .dispatch import (
@@ -94,9 +95,9 @@ class Drawing(NamedTuple):
 
     def arguments(self, mu: Tensor, way: int) -> tuple[tuple[Tensor | None, ...], tuple[Any, ...]]:
         """As the ops take them: tensors noise and seed; seed_value, stream, places, n_samples."""
-        samples = checks.n_samples(self.n_samples)
+        samples = sample_checks.n_samples(self.n_samples)
         found, value = resolve_seed(mu, way, samples, self.seed, self.generator, self.noise)
-        stream = checks.word64("stream", self.stream)
+        stream = sample_checks.word64("stream", self.stream)
         if self.noise is not None and self.region is not None:
             raise ValueError("noise and region were given, expected at most one of them")
         of_stream = places(self.region, mu.shape, samples)
@@ -137,7 +138,7 @@ def resolve_seed(
     if len(given) > 1:
         raise ValueError(f"{' and '.join(given)} were given, expected at most one of them")
     if noise is not None:
-        checks.noise(noise, (n_samples, *mu.shape) if n_samples else mu.shape)
+        sample_checks.noise(noise, (n_samples, *mu.shape) if n_samples else mu.shape)
         checks.same_device("mu", mu, "noise", noise)
         return None, 0
     if generator is not None:
@@ -157,6 +158,6 @@ def resolve_seed(
             )
         return new_seed_tensor(mu.device, generator), 0
     if isinstance(seed, Tensor):
-        checks.seed_tensor(seed, mu.device)
+        sample_checks.seed_tensor(seed, mu.device)
         return seed, 0
-    return None, checks.word64("seed", seed)  # not None: one of the three is given
+    return None, sample_checks.word64("seed", seed)  # not None: one of the three is given

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from .. import _checks as checks
+from .. import _sample_checks as sample_checks
 from .._latent import NO_KL, Bounds, Parameters, sample_and_kl, wide_logvar
 from .._native.seeds import Drawing
 from .._reference import KL, Z, numerics
@@ -234,7 +235,7 @@ class DiagonalGaussian(Distribution):
         if n == 0:
             return self.mu.new_empty(shape)
         if noise is not None and len(sample_shape):
-            checks.noise(noise, shape)
+            sample_checks.noise(noise, shape)
             noise = noise.reshape(n, *self.mu.shape)
         many = n if len(sample_shape) else None
         z, _ = self._latent(Z, drawing=Drawing(many, seed, generator, noise, stream, region))

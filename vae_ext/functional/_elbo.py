@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks as checks
+from .. import _sample_checks as sample_checks
 from .._formulas import LIKELIHOODS, Likelihood
 from .._native.dispatch import tracing
 from ._divergences import divergence
@@ -92,8 +93,8 @@ def sampled_log_likelihood(
             f"{checks.shape_text(target.shape)}, or the same after a dimension of samples"
         )
     dims = checks.event_dims(asked.event_dims, target.ndim)
-    checks.same_events(target.shape[: target.ndim - dims], mu, asked.event_dims)
-    n = checks.samples_of("recon", recon) if sampled else None
+    sample_checks.same_events(target.shape[: target.ndim - dims], mu, asked.event_dims)
+    n = sample_checks.samples_of("recon", recon) if sampled else None
     values = (*parameters.values(),)
     ll = log_likelihood(entry, recon, target, values, asked.of_samples(n, dims), form)
     return asked.averaged(ll, n)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks as checks
+from .. import _sample_checks as sample_checks
 from .._formulas import CATEGORICAL, DISCRETIZED_LOGISTIC_MIXTURE, Group
 from .._native.dispatch import REFERENCE, route
 from .._ops import run
@@ -270,8 +271,8 @@ def sampled_group(
     if dims < 0:
         raise ValueError("event_dims was 0, expected at least the channels")
     events = target.shape[: target.ndim - of.channels - dims]
-    checks.same_events(events, mu, asked.event_dims)
-    n = checks.samples_of("recon", recon) if sampled else None
+    sample_checks.same_events(events, mu, asked.event_dims)
+    n = sample_checks.samples_of("recon", recon) if sampled else None
     data = target if n is None else target.expand(n, *target.shape)
     keywords = {"dim": 2 if sampled else 1, **numbers, **asked.of_samples(n, dims).keywords}
     return asked.averaged(function(recon, data, **keywords), n)
