@@ -94,7 +94,8 @@ pictures: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks.plot benchmarks/results/cpu-*-float32.json --out docs/pictures
 
 # The suite on another torch, by the library that was built with the pinned one, and by nodes of its
-# own; and that the library can be built with it: make check-torch TORCH=2.10.0, say. Other versions than the pinned are downloads of several GB.
+# own; and that the library can be built with it: make check-torch TORCH=2.10.0, say. Other versions
+# than the pinned are downloads of several GB.
 TORCH ?= 2.14.1
 check-torch: $(VENV)/native.stamp
 	$(PYTHON) -m venv build/torch-$(TORCH)

@@ -54,8 +54,7 @@ def mixture(rows: int, components: int, dims: int) -> tuple[Any, Callable[[], di
     return (rows, components * dims), lambda: priors.alone(terms, rows, components, dims)
 
 
-# Ops whose elements have several parameters: of a size of their own, that of all of these, in
-# float32.
+# Ops whose elements have several parameters, with the size of all of these.
 PARAMETERS = {
     "logistic_mixture": image("logistic mixture", 512),
     "classes": image("256 classes", 256),
@@ -72,8 +71,9 @@ def parse() -> argparse.Namespace:
         description=(__doc__ or "").split("\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    names = (*OPS, *PARAMETERS)
-    parser.add_argument("--ops", nargs="*", choices=names, default=list(OPS))
+    parser.add_argument("--ops", nargs="*", choices=tuple(OPS), default=list(OPS))
+    more = "and those whose elements have several parameters, in float32, of sizes of their own"
+    parser.add_argument("--parameters", action="store_true", help=more)
     parser.add_argument("--sizes", nargs="+", type=size, default=[(4096, 16384)])
     parser.add_argument("--dtypes", nargs="+", choices=tuple(DTYPES), default=["float32"])
     parser.add_argument("--out", type=Path, default=Path("counters.json"))
@@ -96,13 +96,11 @@ def run_step(name: str, step: Step) -> None:
 def run_steps(args: argparse.Namespace) -> None:
     """Each op's forward and backward pass once, in a range that bears its name."""
     device = torch.device("cuda")
+    for op, ((rows, columns), case) in PARAMETERS.items() if args.parameters else ():
+        with device:
+            steps = case()
+        run_step(f"{op}/float32/{rows}x{columns}", steps["vae_ext"])
     for op in args.ops:
-        if op in PARAMETERS:
-            (rows, columns), case = PARAMETERS[op]
-            with device:
-                steps = case()
-            run_step(f"{op}/float32/{rows}x{columns}", steps["vae_ext"])
-            continue
         for dtype in args.dtypes:
             for shape in args.sizes:
                 contest = Contest(op, shape, DTYPES[dtype], device, ())
@@ -132,7 +130,7 @@ def command(args: argparse.Namespace, log: Path) -> list[str]:
         *("--kernel-name", "regex:kernel", "--metrics", metrics),
         *("--csv", "--page", "raw", "--print-units", "base", "--log-file", str(log)),
         *(sys.executable, "-m", "benchmarks.counters", "--steps", "--ops", *args.ops),
-        *("--sizes", *sizes, "--dtypes", *args.dtypes),
+        *("--sizes", *sizes, "--dtypes", *args.dtypes, *["--parameters"] * args.parameters),
     ]
 
 

@@ -5,7 +5,6 @@ python -m benchmarks.cpu_page
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from .table import (
     document,
     environment_row,
     filled,
+    gain,
+    instructions,
     lines,
     scvi_row,
     slower,
@@ -37,7 +38,7 @@ def size(row: Row) -> str:
 
 
 def ratio(row: Row, baseline: str) -> str:
-    return f"{row['times'][baseline]['p50'] / row['times']['vae_ext']['p50']:.1f}"
+    return f"{gain(row, baseline):.1f}"
 
 
 def speed() -> str:
@@ -152,8 +153,7 @@ COUNTED = (
 
 
 def counts() -> str:
-    """Of the budget of `make count`."""
-    found = json.loads((ROOT / "tools/instructions.json").read_text())["instructions"]
+    found = instructions()
     rows = [[name, f"{found[name]:.1f}"] for name in COUNTED]
     return lines(["kernel", "instructions for an element"], rows, 1)
 

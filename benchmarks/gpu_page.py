@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .table import document, filled, lines
+from .table import document, filled, gain, lines, spread
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/gpu.md"
@@ -21,12 +21,14 @@ COPY = 3.0e12  # bytes a second, read and written
 
 def gains(baseline: str) -> str:
     """Of the tensors of 2^24 elements and more, in any op and dtype: the least and the most."""
-    ratios = [
-        r["times"][baseline]["p50"] / r["times"]["vae_ext"]["p50"]
-        for r in json.loads(RESULTS.read_text())["results"]
-        if r["rows"] * r["columns"] >= 1 << 24
-    ]
-    return f"{min(ratios):.1f} to {max(ratios):.1f} ×"
+    rows = json.loads(RESULTS.read_text())["results"]
+    return spread((r for r in rows if r["rows"] * r["columns"] >= 1 << 24), baseline)
+
+
+def instructions(kernel: dict[str, Any]) -> float:
+    """That a thread executes for an element."""
+    found: float = 32 * kernel["instructions"] / (kernel["rows"] * kernel["columns"])
+    return found
 
 
 def steps(document: dict[str, Any]) -> str:
@@ -52,8 +54,7 @@ def kernels(document: dict[str, Any]) -> str:
             continue
         elements = k["rows"] * k["columns"]
         moved = (k["read"] + k["written"]) / k["nanoseconds"] * 1e9
-        instructions = 32 * k["instructions"] / elements
-        issue = 128 * 132 * 1.755e9 / instructions  # elements a second
+        issue = 128 * 132 * 1.755e9 / instructions(k)  # elements a second
         ceiling = min(1.0, issue * (k["read"] + k["written"]) / elements / COPY)
         name = k["kernel"].split("_kernel")[0]
         rows.append(
@@ -61,7 +62,7 @@ def kernels(document: dict[str, Any]) -> str:
                 k["op"],
                 k["dtype"],
                 name,
-                f"{instructions:.1f}",
+                f"{instructions(k):.1f}",
                 f"{k['registers']:.0f}",
                 f"{k['warps %']:.0f} %",
                 f"{k['issue %']:.0f} %",
@@ -77,9 +78,8 @@ def parameters() -> str:
     """The ops whose elements have several parameters, and steps of models with them."""
     rows = []
     for r in (*document("h200-images")["results"], *document("h200-priors")["results"]):
-        times = {name: t["p50"] for name, t in r["times"].items()}
-        others = [f"{times[b] / times['vae_ext']:.1f}" for b in ("eager", "compile")]
-        rows.append([r["what"], f"{times['vae_ext']:.2f}", *others])
+        others = [f"{gain(r, b):.1f}" for b in ("eager", "compile")]
+        rows.append([r["what"], f"{r['times']['vae_ext']['p50']:.2f}", *others])
     return lines(["", "ms", "eager / ours", "compile / ours"], rows, 1)
 
 

@@ -6,35 +6,18 @@ between <!-- = its name --> and <!-- = -->.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from . import gpu_page
-from .table import document
+from .table import document, gain, instructions, spread
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKED = re.compile(r"(<!-- = (?P<name>[^>]+?) -->)(?P<value>.*?)(<!-- = -->)", re.DOTALL)
 
 Row = dict[str, Any]
-
-
-def ratio(row: Row, baseline: str) -> float:
-    times = row["times"]
-    found: float = times[baseline]["p50"] / times["vae_ext"]["p50"]
-    return found
-
-
-def digits(x: float) -> str:
-    return f"{x:.0f}" if x >= 20 else f"{x:.1f}"
-
-
-def spread(file: str, baseline: str) -> str:
-    """Of all rows of a file: how many times longer another takes, at the least and at the most."""
-    ratios = [ratio(row, baseline) for row in document(file)["results"]]
-    return f"{digits(min(ratios))} to {digits(max(ratios))} ×"
 
 
 def row_of(file: str, **where: object) -> Row:
@@ -51,10 +34,8 @@ def microseconds(contender: str, **where: object) -> str:
     return f"{1e3 * times[contender]['p50']:.0f} µs"
 
 
-def instructions(kernel: str) -> str:
-    """Of the budget of `make count`."""
-    found = json.loads((ROOT / "tools/instructions.json").read_text())["instructions"]
-    return f"{found[kernel]:.1f} instructions"
+def counted(kernel: str) -> str:
+    return f"{instructions()[kernel]:.1f} instructions"
 
 
 def variance(estimator: str) -> str:
@@ -67,47 +48,16 @@ def variance(estimator: str) -> str:
 
 
 def on_h100(baseline: str, op: str, dtype: str, rows: int, columns: int) -> float:
-    return ratio(row_of("h100", op=op, dtype=dtype, rows=rows, columns=columns), baseline)
+    return gain(row_of("h100", op=op, dtype=dtype, rows=rows, columns=columns), baseline)
 
 
 def pixels(kind: str, baseline: str) -> str:
     """Of the loss alone, by AVX-512 and by AVX2."""
-    found = [ratio(row_of(f"images-{level}", what=kind), baseline) for level in ("avx512", "avx2")]
+    found = [gain(row_of(f"images-{level}", what=kind), baseline) for level in ("avx512", "avx2")]
     return f"{found[0]:.1f} and {found[1]:.1f} ×"
 
 
 CLASSES = "256 classes, the loss of 16"
-SMALL = {"op": "bernoulli", "rows": 1, "columns": 1}
-VALUES: dict[str, Callable[[], str]] = {
-    "GPU, eager": lambda: gpu_page.gains("eager"),
-    "GPU, compiled": lambda: gpu_page.gains("compile"),
-    **{
-        f"{title}, {baseline}": lambda file=file, b=baseline: spread(file, b)  # type: ignore[misc]
-        for title, file in (
-            ("continuous Bernoulli", "cpu-avx2-continuous-bernoulli"),
-            ("Student's t", "cpu-avx2-student-t"),
-        )
-        for baseline in ("eager", "distributions", "compile")
-    },
-    "KL, instructions": lambda: instructions("standard gaussian_kl value"),
-    "sum, instructions": lambda: instructions("sum"),
-    "load bfloat16": lambda: instructions("load bfloat16"),
-    "store bfloat16": lambda: instructions("store bfloat16"),
-    "one element, eager": lambda: microseconds("eager", **SMALL),
-    "one element": lambda: microseconds("vae_ext", **SMALL),
-    "sample and KL, 128 × 20": lambda: microseconds(
-        "vae_ext", op="sample_kl", rows=128, columns=20
-    ),
-    "score function": lambda: variance("score function"),
-    "leave-one-out": lambda: variance("score function, leave-one-out"),
-    "classes, compile / copy": lambda: pixels_bound(),
-    "classes, compile / ours": lambda: pixels(CLASSES, "compile"),
-    "logistic mixture, compile": lambda: pixels("logistic mixture, the loss of 32", "compile"),
-    "H200, classes": lambda: by_the_counters("classes"),
-    "H100, sample of 128 × 20": lambda: of_eager("sample", 128, 20),
-    "H100, KL, float32": lambda: f"{on_h100('compile', 'kl', 'float32', 16384, 16384):.2f} ×",
-    "H100, KL, bfloat16": lambda: f"{on_h100('compile', 'kl', 'bfloat16', 16384, 16384):.2f} ×",
-}
 
 
 def pixels_bound() -> str:
@@ -128,9 +78,41 @@ def of_eager(op: str, rows: int, columns: int) -> str:
 def by_the_counters(op: str) -> str:
     """Of the largest kernel of an op on the H200, for an element."""
     kernels = (k for k in document("h200-counters")["kernels"] if k["op"] == op)
-    largest = max(kernels, key=lambda k: k["instructions"])
-    elements = largest["rows"] * largest["columns"]
-    return f"{32 * largest['instructions'] / elements:.0f} instructions"
+    largest = max(gpu_page.instructions(k) for k in kernels)
+    return f"{largest:.0f} instructions"
+
+
+SMALL = {"op": "bernoulli", "rows": 1, "columns": 1}
+VALUES: dict[str, Callable[[], str]] = {
+    "GPU, eager": lambda: gpu_page.gains("eager"),
+    "GPU, compiled": lambda: gpu_page.gains("compile"),
+    **{
+        f"{title}, {baseline}": lambda file=file, b=baseline: spread(document(file)["results"], b)  # type: ignore[misc]
+        for title, file in (
+            ("continuous Bernoulli", "cpu-avx2-continuous-bernoulli"),
+            ("Student's t", "cpu-avx2-student-t"),
+        )
+        for baseline in ("eager", "distributions", "compile")
+    },
+    "KL, instructions": lambda: counted("standard gaussian_kl value"),
+    "sum, instructions": lambda: counted("sum"),
+    "load bfloat16": lambda: counted("load bfloat16"),
+    "store bfloat16": lambda: counted("store bfloat16"),
+    "one element, eager": lambda: microseconds("eager", **SMALL),
+    "one element": lambda: microseconds("vae_ext", **SMALL),
+    "sample and KL, 128 × 20": lambda: microseconds(
+        "vae_ext", op="sample_kl", rows=128, columns=20
+    ),
+    "score function": lambda: variance("score function"),
+    "leave-one-out": lambda: variance("score function, leave-one-out"),
+    "classes, compile / copy": pixels_bound,
+    "classes, compile / ours": lambda: pixels(CLASSES, "compile"),
+    "logistic mixture, compile": lambda: pixels("logistic mixture, the loss of 32", "compile"),
+    "H200, classes": lambda: by_the_counters("classes"),
+    "H100, sample of 128 × 20": lambda: of_eager("sample", 128, 20),
+    "H100, KL, float32": lambda: f"{on_h100('compile', 'kl', 'float32', 16384, 16384):.2f} ×",
+    "H100, KL, bfloat16": lambda: f"{on_h100('compile', 'kl', 'bfloat16', 16384, 16384):.2f} ×",
+}
 
 
 def filled(text: str) -> str:

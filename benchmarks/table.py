@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,26 @@ RESULTS = Path(__file__).resolve().parent / "results"
 def document(name: str) -> dict[str, Any]:
     """A committed file of results."""
     found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    return found
+
+
+def gain(row: dict[str, Any], baseline: str) -> float:
+    """How many times longer another takes."""
+    times = row["times"]
+    found: float = times[baseline]["p50"] / times["vae_ext"]["p50"]
+    return found
+
+
+def spread(rows: Iterable[dict[str, Any]], baseline: str) -> str:
+    """The same of several, at the least and at the most."""
+    gains = [gain(row, baseline) for row in rows]
+    return f"{min(gains):.1f} to {max(gains):.1f} ×"
+
+
+def instructions() -> dict[str, float]:
+    """Of a CPU's kernels: the budget of `make count`."""
+    file = RESULTS.parents[1] / "tools/instructions.json"
+    found: dict[str, float] = json.loads(file.read_text())["instructions"]
     return found
 
 

@@ -67,10 +67,8 @@ def of_parameters(dtype: torch.dtype) -> Iterator[tuple[Tensor, list[Tensor]]]:
     of_rows = logits.movedim(1, -1).contiguous()
     yield vae_ext.categorical_log_likelihood(of_rows, classes, dim=-1), [logits]
     pixels = torch.randint(0, 256, (2, 3, 9, 7), dtype=torch.uint8)
-    yield (
-        vae_ext.discretized_logistic_mixture_log_likelihood(parameters, pixels),
-        [parameters],
-    )
+    value = vae_ext.discretized_logistic_mixture_log_likelihood(parameters, pixels)
+    yield value, [parameters]
 
 
 def main() -> None:

@@ -68,8 +68,6 @@ OPS += ["gaussian", "gaussian_fixed", "negative_binomial"]
 SIZES = ["128x20", "65536x20", "65536x784", "4096x16384"]
 LARGEST = "16384x16384"
 PARAMETERS = ("images", "priors")
-COUNTED = ["logistic_mixture", "classes", "mixture_of_500", "mixture_of_64", "mixture_of_10"]
-COUNTED += ["mixture_of_4096"]
 
 
 def benchmark(out: Path, *more: str) -> list[str]:
@@ -109,7 +107,7 @@ def warm(out: Path) -> list[Step]:
 def measurements(out: Path) -> list[Step]:
     """What needs the card for itself."""
     dtypes = ("--dtypes", "float32", "bfloat16")
-    counters = [PYTHON, "-m", "benchmarks.counters", "--ops", *OPS, *COUNTED, *dtypes]
+    counters = [PYTHON, "-m", "benchmarks.counters", "--ops", *OPS, "--parameters", *dtypes]
     counters += ["--out", str(out / "counters.json")]
     rounds = ("--rounds", "8", "--training")
     plot = [PYTHON, "-m", "benchmarks.plot", str(out / "cuda.json"), "--out", str(out)]

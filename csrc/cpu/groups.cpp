@@ -17,7 +17,8 @@ class GroupRun {
       : k_(k),
         a_(a),
         parameters_(a.parameters, a.elements(), true),
-        target_(a.target, a.elements(), a.has_channels) {
+        target_(a.target, a.elements(), a.has_channels),
+        bins_(a.has_channels ? a.numbers[0] : 2, a.numbers[1]) {
     if (gradient != nullptr) gradient_.emplace(*gradient, a.elements(), true);
     if (a.weights) weights_.emplace(*a.weights, a.elements());
     rows_ = k.run_row != nullptr && parameters_.in_rows();
@@ -73,8 +74,7 @@ class GroupRun {
   // Bytes of an image as the numbers in [-1, 1] that they stand for.
   const T* scaled(int n, const T* target, T* out) const {
     if (!a_.has_channels || target_.storage != Storage::kByte) return target;
-    const Bins<T> bins(a_.numbers[0], a_.numbers[1]);
-    for (int i = 0; i < n; ++i) out[i] = DiscretizedLogisticMixture::middle_of(target[i], bins);
+    for (int i = 0; i < n; ++i) out[i] = DiscretizedLogisticMixture::middle_of(target[i], bins_);
     return out;
   }
 
@@ -140,6 +140,7 @@ class GroupRun {
   const GroupKernels<T>& k_;
   const GroupArguments& a_;
   GroupTensor parameters_, target_;
+  Bins<T> bins_;  // of a target of bytes
   std::optional<GroupTensor> gradient_;
   std::optional<Input<T>> weights_;
   bool rows_ = false;
