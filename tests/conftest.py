@@ -15,7 +15,6 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -24,9 +23,6 @@ from hypothesis import HealthCheck, settings
 import vae_ext
 from tests import devices
 from vae_ext import _ops
-
-if TYPE_CHECKING:
-    pass
 
 EMULATOR = pytest.StashKey["Emulator"]()
 

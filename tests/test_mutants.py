@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+
+from tools.mutants.__main__ import MUTANTS, applies, paths_of
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("mutants", ROOT / "tools/mutants.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["mutants"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_every_mutation_fits() -> None:
-    mutants = tool()
-    assert len(mutants.MUTANTS) >= 20
-    assert len({m.name for m in mutants.MUTANTS}) == len(mutants.MUTANTS)
-    for m in mutants.MUTANTS:
-        assert mutants.applies(m), m.name
+    assert len(MUTANTS) >= 20
+    assert len({m.name for m in MUTANTS}) == len(MUTANTS)
+    for m in MUTANTS:
+        assert applies(m), m.name
         assert m.old != m.new
-        assert all((ROOT / t).exists() for t in mutants.tests_of(m.tests))
+        assert all((ROOT / t).exists() for t in paths_of(m.tests))
 
 
 def test_one_is_killed(tmp_path: Path) -> None:
     """On a copy of the package as it is built, since this mutant needs no compiler."""
-    (mutant,) = [m for m in tool().MUTANTS if m.name == "the same seed for every call"]
+    (mutant,) = [m for m in MUTANTS if m.name == "the same seed for every call"]
     shutil.copytree(ROOT / "vae_ext", tmp_path / "vae_ext")
     path = tmp_path / mutant.file
     test = str(ROOT / "tests/test_noise.py") + "::test_torch_governs_the_default"

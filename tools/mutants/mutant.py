@@ -1,0 +1,13 @@
+"""A fault that is planted in one place."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Mutant(NamedTuple):
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str  # those that should notice, the cheapest first; all of them stop at a failure
