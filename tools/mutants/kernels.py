@@ -144,6 +144,7 @@ KERNELS = [
         "run(whole_vectors(count), from, to);",
         "run(count, from, to);",
         "count_tiles",
+        vectors=True,
     ),
     Mutant(
         "a row's gradient summed over one block of rows",

@@ -11,3 +11,4 @@ class Mutant(NamedTuple):
     old: str
     new: str
     tests: str  # those that should notice, the cheapest first; all of them stop at a failure
+    vectors: bool = False  # whether it shows only where the compiler makes vectors of loops
