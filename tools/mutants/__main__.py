@@ -114,7 +114,10 @@ def killed_by(mutant: Mutant) -> str:
             print(done.stdout[-2000:] + done.stderr[-2000:])
             sys.exit(f"the mutant does not compile: {mutant.name}")
         done = run_tests(mutant.tests)
-        return first_failure(done.stdout) or ("a crash" if done.returncode not in (0, 1) else "")
+        killer = first_failure(done.stdout) or ("a crash" if done.returncode < 0 else "")
+        if done.returncode and not killer:
+            sys.exit(f"pytest did not run: {mutant.name}\n{done.stdout}{done.stderr}")
+        return killer
     finally:
         path.write_text(source)
 
