@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -177,3 +179,34 @@ def test_public_names() -> None:
         assert hasattr(vae_ext, name)
         if name != "__version__":
             assert getattr(vae_ext, name).__doc__
+
+
+COLLECT = """
+import sys, pytest
+for name in sys.argv[1:]:
+    sys.modules[name] = None  # as if it were not installed
+sys.exit(pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", "tests"]))
+"""
+IMPORTED_AS = {"scikit-learn": "sklearn", "pytest-xdist": "xdist"}
+
+
+def test_make_check_installs_what_the_tests_import() -> None:
+    """Of what `make test` has, no test file imports more, unless it is left out by conftest.py."""
+    everything = re.search(
+        r"^test = (\[.*\])$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE
+    )
+    recipe = re.search(r"check\.stamp:.*\n\t\$\(PIP\) (.*)", (ROOT / "Makefile").read_text())
+    assert everything is not None
+    assert recipe is not None
+    missing = set(json.loads(everything[1])) - {"numpy", *recipe[1].split()}
+    assert len(missing) > 5
+    names = sorted(IMPORTED_AS.get(name, name) for name in missing)
+    done = subprocess.run(
+        [sys.executable, "-c", COLLECT, *names],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "VAE_EXT_REQUIRE_TOOLS": "0"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]

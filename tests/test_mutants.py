@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tools.mutants.__main__ import MUTANTS, applies, paths_of
+from tools.mutants import MUTANTS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -17,9 +17,9 @@ def test_every_mutation_fits() -> None:
     assert len(MUTANTS) >= 20
     assert len({m.name for m in MUTANTS}) == len(MUTANTS)
     for m in MUTANTS:
-        assert applies(m), m.name
+        assert m.fits(), m.name
         assert m.old != m.new
-        assert all((ROOT / t).exists() for t in paths_of(m.tests))
+        assert all((ROOT / t).exists() for t in m.paths())
 
 
 def test_one_is_killed(tmp_path: Path) -> None:

@@ -3,8 +3,7 @@ mutant must fail one.
 
     python -m tools.mutants [--quick] [--only WORD]
 
-Works on a copy in build/mutants. --quick only checks that every mutation still fits the sources,
-and runs the one that needs no build.
+Works on a copy in build/mutants. --quick only checks that every mutation still fits the sources.
 """
 
 from __future__ import annotations
@@ -15,27 +14,15 @@ import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from tools.mutants.autograd import AUTOGRAD
-from tools.mutants.formulas import FORMULAS
-from tools.mutants.kernels import KERNELS
+from tools.builds import ROOT
+from tools.mutants import MUTANTS
 from tools.mutants.mutant import Mutant
 
-ROOT = Path(__file__).resolve().parents[2]
 COPY = ROOT / "build/mutants"
-MUTANTS = [*FORMULAS, *KERNELS, *AUTOGRAD]
-
-
-def paths_of(words: str) -> list[str]:
-    return ["tests/accuracy" if w == "accuracy" else f"tests/test_{w}.py" for w in words.split()]
-
-
-def applies(mutant: Mutant) -> bool:
-    return (ROOT / mutant.file).read_text().count(mutant.old) == 1
 
 
 def copy_sources() -> None:
@@ -53,7 +40,7 @@ def copy_sources() -> None:
 
 
 def optimize(level: str) -> None:
-    """The builds that follow."""
+    """For the builds that follow. One after a change compiles everything."""
     setup = (ROOT / "setup.py").read_text()
     assert setup.count('"-O3"') == 1
     (COPY / "setup.py").write_text(setup.replace('"-O3"', f'"{level}"'))
@@ -71,24 +58,15 @@ def build() -> subprocess.CompletedProcess[str]:
     )
 
 
-def run_tests(words: str, *options: str) -> subprocess.CompletedProcess[str]:
+def run_tests(*arguments: str) -> subprocess.CompletedProcess[str]:
     # With -c the working directory, which is the copy, comes before what is installed.
     code = (
         "import sys, pytest, vae_ext; assert 'mutants' in vae_ext.__file__, vae_ext.__file__; "
         "sys.exit(pytest.main(sys.argv[1:]))"
     )
+    options = ("-q", "-x", "-p", "no:cacheprovider")
     return subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            code,
-            "-q",
-            "-x",
-            "-p",
-            "no:cacheprovider",
-            *options,
-            *paths_of(words),
-        ],
+        [sys.executable, "-c", code, *options, *arguments],
         cwd=COPY,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "OMP_WAIT_POLICY": "passive"},
         capture_output=True,
@@ -113,7 +91,7 @@ def killed_by(mutant: Mutant) -> str:
         if done.returncode:
             print(done.stdout[-2000:] + done.stderr[-2000:])
             sys.exit(f"the mutant does not compile: {mutant.name}")
-        done = run_tests(mutant.tests)
+        done = run_tests(*mutant.paths())
         killer = first_failure(done.stdout) or ("a crash" if done.returncode < 0 else "")
         if done.returncode and not killer:
             sys.exit(f"pytest did not run: {mutant.name}\n{done.stdout}{done.stderr}")
@@ -127,7 +105,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", default="", help="mutants whose names have this word")
     args = parser.parse_args()
-    stale = [m.name for m in MUTANTS if not applies(m)]
+    stale = [m.name for m in MUTANTS if not m.fits()]
     if stale:
         print("these no longer fit the sources:", *stale, sep="\n  ")
         return 1
@@ -143,9 +121,8 @@ def main() -> int:
     if done.returncode:
         print(done.stdout + done.stderr)
         return 1
-    healthy = run_tests(
-        " ".join(dict.fromkeys(w for m in chosen for w in m.tests.split())), "-n", "auto"
-    )
+    paths = dict.fromkeys(path for m in chosen for path in m.paths())
+    healthy = run_tests("-n", "auto", *paths)
     if healthy.returncode:
         print(healthy.stdout[-3000:])
         print("the tests fail without a mutant")
